@@ -1,0 +1,1 @@
+"""Podium: live scoreboards as a Kubernetes resource."""

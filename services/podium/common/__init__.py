@@ -1,0 +1,1 @@
+"""What all services share; this package knows no service."""
