@@ -1,0 +1,63 @@
+"""Run one FastAPI app in one process: uvicorn on uvloop, and a drain before the listener closes."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from podium.common.settings import ProcessSettings
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the gateway's idle time-out of upstream connections, so the gateway always closes first."""
+
+Drain = Callable[[], Awaitable[None]]
+
+
+class _DrainingServer(uvicorn.Server):
+    """uvicorn with a drain: on SIGTERM the app first sends its clients away, then the server stops."""
+
+    def __init__(self, config: uvicorn.Config, on_drain: Drain | None) -> None:
+        super().__init__(config)
+        self._on_drain = on_drain
+        self._drain: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._on_drain is None or self._drain is not None or sig != signal.SIGTERM:
+            super().handle_exit(sig, frame)
+            return
+
+        async def drain() -> None:
+            assert self._on_drain is not None
+            try:
+                await self._on_drain()
+            finally:
+                self.should_exit = True
+
+        loop = asyncio.get_running_loop()
+        self._drain = loop.create_task(drain(), name="drain")
+
+
+def serve(app: FastAPI, settings: ProcessSettings, on_drain: Drain | None = None, **options: Any) -> None:
+    """Serve ``app`` until SIGTERM or SIGINT.
+
+    ``on_drain`` runs on SIGTERM while requests are still served; ``options`` go to ``uvicorn.Config``.
+    """
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=10,
+        **{"ws": "none", **options},
+    )
+    _DrainingServer(config, on_drain).run()
