@@ -105,7 +105,10 @@ def unauthorized(slug: str, detail: str) -> Problem:
 
 
 def rate_limited(detail: str, *, policy: str, limit: int, window: float, retry_after: float) -> Problem:
-    """A 429 that says when to come back (draft-ietf-httpapi-ratelimit-headers); ``window`` and ``retry_after`` in seconds."""
+    """A 429 that says when to come back (draft-ietf-httpapi-ratelimit-headers).
+
+    ``window`` and ``retry_after`` are seconds.
+    """
     seconds = max(1, math.ceil(retry_after))
     return Problem(
         "rate-limited",
@@ -168,7 +171,7 @@ def pointer(location: Sequence[str | int]) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Map every error of ``app`` to a problem document: Problem, validation, 404 and 405, stores away, anything unexpected."""
+    """Map every error of ``app`` to a problem document: Problem, validation, 404, 405, stores away, the unexpected."""
     log = structlog.get_logger("podium.problems")
 
     async def on_problem(_: Request, exc: Exception) -> Response:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import structlog
@@ -79,7 +80,7 @@ class SecurityState:
         while True:
             try:
                 bucket = await bus.security_bucket()
-                watcher = await bucket.watchall()
+                watcher: Any = await bucket.watchall()
                 try:
                     while True:
                         entry = await watcher.updates(timeout=30)

@@ -1,0 +1,1 @@
+"""The database's tables and their migrations; shared by the services, owned by none of them."""

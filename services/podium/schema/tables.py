@@ -1,0 +1,173 @@
+"""Tables of Podium. Migrations create them; this is the typed description the stores' queries are built on."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Sequence,
+    String,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, INET, JSONB
+
+metadata = MetaData()
+
+_id = Text(collation="C")
+"""Identifiers compare by bytes, so that the order of equal scores is the same in SQL and in Redis."""
+
+_time = DateTime(timezone=True)
+
+player = Table(
+    "player",
+    metadata,
+    Column("user_id", _id, primary_key=True),
+    Column("username", Text, nullable=False),
+    Column("total_actions", BigInteger, nullable=False, server_default="0"),
+    Column("recent", ARRAY(_time), nullable=False, server_default=text("'{}'"), comment="last acceptance times"),
+    Column("action_times", JSONB, nullable=False, server_default=text("'{}'"), comment="per type: Unix seconds"),
+    Column("restriction", String(8), comment="ban, hide or block"),
+    Column("restricted_until", _time),
+    Column("restriction_reason", Text),
+    Column("created_at", _time, nullable=False, server_default=func.now()),
+    Column("updated_at", _time, nullable=False, server_default=func.now()),
+    comment="One row a user: the row an update locks, with its exact limits",
+    postgresql_with={"fillfactor": "70"},
+)
+
+user_score = Table(
+    "user_score",
+    metadata,
+    Column("board", _id, primary_key=True),
+    Column("user_id", _id, primary_key=True),
+    Column("username", Text, nullable=False),
+    Column("score", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False, comment="grows with each change of this row"),
+    Column("reached_at", _time, nullable=False, comment="when this score was reached, the primary's clock"),
+    Column("last_updated", _time, nullable=False),
+    Column("total_actions", BigInteger, nullable=False, server_default="0"),
+    Column("hidden", Boolean, nullable=False, server_default=text("false")),
+    comment="UserScore: the truth of the ranking",
+    postgresql_with={"fillfactor": "70"},
+)
+Index(
+    "user_score_ranking",
+    user_score.c.board,
+    user_score.c.score.desc(),
+    user_score.c.reached_at,
+    user_score.c.user_id,
+    postgresql_where=text("NOT hidden"),
+)
+
+action_log = Table(
+    "action_log",
+    metadata,
+    Column("user_id", _id, primary_key=True),
+    Column("action_id", _id, primary_key=True),
+    Column("action_type", Text, nullable=False),
+    Column("score_increase", BigInteger, nullable=False),
+    Column("client_timestamp", _time, nullable=False),
+    Column("accepted_at", _time, nullable=False),
+    Column("metadata", JSONB(none_as_null=False), nullable=False),
+    Column("metadata_checksum", LargeBinary, nullable=False, comment="SHA-256 of the body as it was sent"),
+    Column("ip_address", INET),
+    Column("device_info", Text),
+    Column("request_signature", Text),
+    Column("body_sha256", LargeBinary, nullable=False),
+    Column("response", JSONB, nullable=False, comment="the first answer, for replays"),
+    Column("trace_id", String(32)),
+    comment="ActionLog: every accepted update",
+)
+Index("action_log_accepted_at", action_log.c.accepted_at, postgresql_using="brin")
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("event_id", Uuid, nullable=False, unique=True),
+    Column("subject", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("traceparent", Text),
+    Column("created_at", _time, nullable=False, server_default=func.clock_timestamp()),
+    comment="Events of committed changes that JetStream has not acknowledged yet",
+)
+
+scoreboard_analytics = Table(
+    "scoreboard_analytics",
+    metadata,
+    Column("board", _id, primary_key=True),
+    Column("window_start", _time, primary_key=True),
+    Column("window_end", _time, nullable=False),
+    Column("updates", BigInteger, nullable=False),
+    Column("active_users", BigInteger, nullable=False),
+    Column("points", BigInteger, nullable=False),
+    Column("total_users", BigInteger, nullable=False),
+    Column("top_score", BigInteger),
+    Column("mean_score", BigInteger),
+    Column("top", JSONB, nullable=False, server_default=text("'[]'"), comment="the top at the window's end"),
+    Column("turnover", Integer, nullable=False, server_default="0", comment="users who entered the top"),
+    comment="ScoreboardAnalytics: one row a board and interval",
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("sid", Text, primary_key=True),
+    Column("client_id", Text, nullable=False),
+    Column("user_id", _id, nullable=False),
+    Column("username", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("created_at", _time, nullable=False, server_default=func.now()),
+    Column("expires_at", _time, nullable=False, comment="absolute, from the session's start"),
+    Column("revoked_at", _time),
+    Column("revocation_sent", Boolean, nullable=False, server_default=text("false")),
+)
+Index(
+    "session_unsent_revocation",
+    session.c.sid,
+    postgresql_where=text("revoked_at IS NOT NULL AND NOT revocation_sent"),
+)
+Index("session_expires_at", session.c.expires_at)
+
+refresh_token = Table(
+    "refresh_token",
+    metadata,
+    Column("token_sha256", LargeBinary, primary_key=True),
+    Column("sid", Text, nullable=False, index=True),
+    Column("created_at", _time, nullable=False, server_default=func.now()),
+    Column("used_at", _time),
+    Column("successor_sha256", LargeBinary),
+    Column("revoked_at", _time),
+)
+
+restriction_log = Table(
+    "restriction_log",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("user_id", _id, nullable=False, index=True),
+    Column("kind", String(8), nullable=False, comment="ban, hide, block or none"),
+    Column("reason", Text, nullable=False),
+    Column("until", _time),
+    Column("actor", Text, nullable=False),
+    Column("created_at", _time, nullable=False, server_default=func.now()),
+)
+
+board_state = Table(
+    "board_state",
+    metadata,
+    Column("board", _id, primary_key=True),
+    Column("season", Integer, nullable=False, server_default="1"),
+    Column("season_started_at", _time, nullable=False, server_default=func.now()),
+)
+
+board_epoch = Sequence("board_epoch", metadata=metadata)
+"""Epochs of the rankings in Redis; a number is never handed out twice, so a new epoch is always larger."""
