@@ -1,0 +1,347 @@
+"""Real stores on 127.0.0.1: a Redis Cluster (3 shards, a replica each), NATS with JetStream, and PostgreSQL.
+
+Everything lives in a temporary directory and goes away with the process. As a program it starts them for development:
+``python -m tests.support.stores`` prints the services' environment and stays until Ctrl-C.
+"""
+
+import contextlib
+import itertools
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import redis
+from psycopg import sql
+
+from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
+from tests.support.processes import START_SECONDS, Process, ServerFailed, find_binary, free_ports, scratch_directory
+
+SHARDS = 3
+"""Primaries of the Redis Cluster; each has one replica."""
+
+SLOTS = 16384
+"""Hash slots of a Redis Cluster (Redis Cluster specification)."""
+
+_TEMPLATE = "podium_template"
+_DATABASE_USER = "podium"
+
+
+class Postgres:
+    """PostgreSQL with a migrated template database, from which each test's database is copied."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_ports(1)[0]
+        self.password = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
+        self._migrated = False
+        self._data = directory / "postgres"
+        owner = "postgres" if os.geteuid() == 0 else None
+        self._data.mkdir(mode=0o700)
+        if owner is not None:
+            shutil.chown(self._data, owner, owner)
+        # Tests crash the server's process, not the machine: without fsync a crash of the process still loses nothing.
+        options = {
+            "port": str(self.port),
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "full_page_writes": "off",
+            "max_connections": "300",
+            "shared_buffers": "64MB",
+            "max_wal_senders": "4",
+        }
+        self._initdb = Process(
+            [find_binary("initdb"), "-D", str(self._data), "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
+            + ["--auth=trust", "--no-sync"],
+            directory / "initdb.log",
+            lambda: True,
+            user=owner,
+        )
+        command = [find_binary("postgres"), "-D", str(self._data)]
+        command += itertools.chain.from_iterable(("-c", f"{key}={value}") for key, value in options.items())
+        self.process = Process(
+            command, directory / "postgres.log", self._answers, user=owner, stop_signal=signal.SIGINT
+        )
+
+    def start(self) -> None:
+        """Make the data directory; ``finish_start`` goes on when it is there."""
+        self._initdb.start()
+
+    def finish_start(self) -> None:
+        """Start the server and create the services' user."""
+        self._initdb.wait_exit()
+        self.process.start()
+        self.process.wait_ready()
+        with self._admin() as connection:
+            connection.execute(
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(_DATABASE_USER), self.password)
+            )
+
+    def settings(self, database: str) -> DatabaseSettings:
+        """Settings of the services for one database."""
+        return DatabaseSettings(
+            host="127.0.0.1", port=self.port, name=database, user=_DATABASE_USER, password=self.password
+        )
+
+    def create_database(self, *, migrated: bool = True) -> str:
+        """Create a database, with the schema's tables unless ``migrated`` is false, and return its name."""
+        if migrated and not self._migrated:
+            self._create(_TEMPLATE, "template0")
+            _migrate(self.settings(_TEMPLATE))
+            self._migrated = True
+        name = f"podium_{next(self._numbers)}"
+        self._create(name, _TEMPLATE if migrated else "template0")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, ending its sessions."""
+        with self._admin() as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _create(self, name: str, template: str) -> None:
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}")
+        with self._admin() as connection:
+            connection.execute(
+                statement.format(sql.Identifier(name), sql.Identifier(template), sql.Identifier(_DATABASE_USER))
+            )
+
+    def _admin(self) -> psycopg.Connection:
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user="postgres", dbname="postgres", autocommit=True, connect_timeout=5
+        )
+
+    def _answers(self) -> bool:
+        try:
+            self._admin().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class RedisCluster:
+    """Redis Cluster: node ``i`` below ``SHARDS`` is made a primary, node ``SHARDS + i`` its replica."""
+
+    def __init__(self, directory: Path) -> None:
+        self.password = secrets.token_hex(8)
+        ports = free_ports(4 * SHARDS)
+        self.ports = ports[: 2 * SHARDS]
+        self.processes: list[Process] = []
+        for port, bus_port in zip(self.ports, ports[2 * SHARDS :], strict=True):
+            home = directory / f"redis-{port}"
+            home.mkdir()
+            config = home / "redis.conf"
+            lines = [
+                f"port {port}",
+                f"cluster-port {bus_port}",
+                "bind 127.0.0.1",
+                "cluster-enabled yes",
+                "cluster-node-timeout 2000",
+                "cluster-replica-validity-factor 0",
+                f"requirepass {self.password}",
+                f"masterauth {self.password}",
+                f"dir {home}",
+                'save ""',
+                "repl-diskless-sync yes",
+                "repl-diskless-sync-delay 0",
+            ]
+            config.write_text("\n".join(lines) + "\n")
+            self.processes.append(
+                Process([find_binary("redis-server"), str(config)], home / "log", lambda p=port: self._answers(p))
+            )
+
+    def settings(self) -> RedisSettings:
+        """Settings of the services."""
+        nodes = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        return RedisSettings(nodes=nodes, password=self.password)
+
+    def start(self) -> None:
+        """Start all nodes without waiting."""
+        for process in self.processes:
+            process.start()
+
+    def finish_start(self) -> None:
+        """Make one cluster of the nodes and wait until every node agrees that it is whole."""
+        for process in self.processes:
+            process.wait_ready()
+        nodes = [self.node(index) for index in range(2 * SHARDS)]
+        bounds = [SLOTS * shard // SHARDS for shard in range(SHARDS + 1)]
+        for shard in range(SHARDS):
+            nodes[shard].execute_command("CLUSTER SET-CONFIG-EPOCH", shard + 1)
+            nodes[shard].execute_command("CLUSTER ADDSLOTSRANGE", bounds[shard], bounds[shard + 1] - 1)
+        for node in nodes[1:]:
+            node.execute_command("CLUSTER MEET", "127.0.0.1", self.ports[0], self._bus_port(0))
+        _until(lambda: all(self._info(node)["cluster_known_nodes"] == str(len(nodes)) for node in nodes))
+        for shard in range(SHARDS):
+            primary_id = nodes[shard].execute_command("CLUSTER MYID")
+            _until(lambda n=nodes[SHARDS + shard], i=primary_id: _replicate(n, i))
+        self.wait_whole()
+
+    def wait_whole(self) -> None:
+        """Wait until every node that runs sees all slots served and every replica is in step."""
+        nodes = [self.node(index) for index in range(2 * SHARDS)]
+        _until(lambda: all(self._info(node)["cluster_state"] == "ok" for node in nodes))
+        _until(lambda: all(_in_step(node) for node in nodes))
+
+    def flush(self) -> None:
+        """Empty the cluster."""
+        for node in self.primaries():
+            node.execute_command("FLUSHALL")
+
+    def primaries(self) -> list["redis.Redis"]:
+        """A connection to each node that is a primary now."""
+        nodes = [self.node(index) for index in range(2 * SHARDS)]
+        return [node for node in nodes if node.info("replication")["role"] == "master"]
+
+    def node(self, index: int) -> "redis.Redis":
+        """A plain connection to one node."""
+        return redis.Redis(
+            host="127.0.0.1", port=self.ports[index], password=self.password, decode_responses=True, socket_timeout=5
+        )
+
+    def _bus_port(self, index: int) -> int:
+        return int(self.node(index).config_get("cluster-port")["cluster-port"])
+
+    def _answers(self, port: int) -> bool:
+        try:
+            return bool(self.node(self.ports.index(port)).ping())
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+
+    @staticmethod
+    def _info(node: "redis.Redis") -> dict[str, str]:
+        info = node.execute_command("CLUSTER INFO")
+        return info if isinstance(info, dict) else dict(line.split(":") for line in info.split("\r\n") if line)
+
+
+class Nats:
+    """One NATS server with JetStream and a user with a password."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_ports(1)[0]
+        self.user = "podium"
+        self.password = secrets.token_hex(8)
+        home = directory / "nats"
+        home.mkdir()
+        config = home / "nats.conf"
+        config.write_text(
+            f'host: "127.0.0.1"\nport: {self.port}\n'
+            f'jetstream {{ store_dir: "{home}", max_file: 1GB, max_mem: 256MB }}\n'
+            f'authorization {{ user: "{self.user}", password: "{self.password}" }}\n'
+        )
+        self.process = Process([find_binary("nats-server"), "-c", str(config)], home / "log", self._answers)
+
+    def settings(self) -> NatsSettings:
+        """Settings of the services."""
+        return NatsSettings(url=f"nats://127.0.0.1:{self.port}", user=self.user, password=self.password, replicas=1)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            return connection.recv(4) == b"INFO" and "Server is ready" in self.process.log.read_text()
+        return False
+
+
+class Stores:
+    """The three stores, running."""
+
+    def __init__(self, directory: Path) -> None:
+        self.postgres = Postgres(directory)
+        self.redis = RedisCluster(directory)
+        self.nats = Nats(directory)
+
+    def start(self) -> None:
+        """Start all of them at once and return when all answer."""
+        self.postgres.start()
+        self.redis.start()
+        self.nats.process.start()
+        self.postgres.finish_start()
+        self.redis.finish_start()
+        self.nats.process.wait_ready()
+
+    def stop(self) -> None:
+        """End all of them; the data is not wanted any more."""
+        self.postgres.process.stop()
+        self.nats.process.kill()
+        for process in self.redis.processes:
+            process.kill()
+
+    def environment(self, database: str) -> dict[str, str]:
+        """The services' environment variables for these stores and one database."""
+        return {
+            **environment_of(self.postgres.settings(database)),
+            **environment_of(self.redis.settings()),
+            **environment_of(self.nats.settings()),
+        }
+
+
+def environment_of(settings: DatabaseSettings | RedisSettings | NatsSettings) -> dict[str, str]:
+    """A group of settings as the environment variables that would give it."""
+    prefix = settings.model_config["env_prefix"]
+    values = settings.model_dump(exclude_none=True)
+    return {
+        f"{prefix}{key}".upper(): str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
+        for key, value in values.items()
+    }
+
+
+@contextlib.contextmanager
+def running_stores() -> Iterator[Stores]:
+    """Stores that run inside the ``with`` block."""
+    with scratch_directory() as directory:
+        stores = Stores(directory)
+        try:
+            stores.start()
+            yield stores
+        finally:
+            stores.stop()
+
+
+def _migrate(settings: DatabaseSettings) -> None:
+    """Create the schema's tables the way the migration job does, without the streams."""
+    command = [sys.executable, "-m", "podium.schema", "--database-only"]
+    root = Path(__file__).parents[2]
+    env = {**os.environ, **environment_of(settings), "PYTHONPATH": str(root / "services")}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=root)
+    if done.returncode:
+        raise ServerFailed(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+
+
+def _replicate(node: "redis.Redis", primary_id: str) -> bool:
+    try:
+        node.execute_command("CLUSTER REPLICATE", primary_id)
+    except redis.ResponseError:
+        return False  # the gossip about this primary has not come yet
+    return True
+
+
+def _in_step(node: "redis.Redis") -> bool:
+    info = node.info("replication")
+    return info["role"] == "master" or info["master_link_status"] == "up"
+
+
+def _until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise ServerFailed("the Redis Cluster did not become whole")
+        time.sleep(0.02)
+
+
+def main() -> None:
+    """Run the stores until Ctrl-C and print the environment of the services."""
+    with running_stores() as stores:
+        for name, value in stores.environment(stores.postgres.create_database()).items():
+            print(f"export {name}={value}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+if __name__ == "__main__":
+    main()
