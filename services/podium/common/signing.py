@@ -58,11 +58,11 @@ _PARAMETER_NAMES = frozenset({"created", "nonce", "keyid", "alg"})
 _MASTER_VERSION = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
-class SignatureInvalidError(ValueError):
+class SignatureInvalid(ValueError):
     """The signature is not of the profile, too old, by a foreign key, or wrong. The message may be shown to clients."""
 
 
-class DigestMismatchError(ValueError):
+class DigestMismatch(ValueError):
     """Content-Digest is malformed or is not the digest of the body. The message may be shown to clients."""
 
 
@@ -79,7 +79,7 @@ class SigningKey:
 
 
 def derive_key(master: bytes, sid: str, issuer: str = "podium") -> bytes:
-    """The 32-byte signing key of session ``sid``: HKDF-SHA256 (RFC 5869), bound to its purpose and the token's issuer."""
+    """The 32-byte signing key of session ``sid``: HKDF-SHA256 (RFC 5869), bound to purpose and issuer."""
     info = b"\x00".join((_PURPOSE, issuer.encode(), sid.encode()))
     return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=info).derive(master)
 
@@ -157,7 +157,7 @@ def content_digest(body: bytes) -> str:
 
 
 def verify_content_digest(header: str, body: bytes) -> None:
-    """Raise DigestMismatchError unless ``header`` holds one right SHA-256 digest of ``body``.
+    """Raise DigestMismatch unless ``header`` holds one right SHA-256 digest of ``body``.
 
     Digests by other algorithms may stand beside it and are not looked at (RFC 9530, 2).
     """
@@ -167,56 +167,56 @@ def verify_content_digest(header: str, body: bytes) -> None:
         if name != "sha-256":
             continue
         if found is not None:
-            raise DigestMismatchError("Content-Digest names sha-256 more than once")
+            raise DigestMismatch("Content-Digest names sha-256 more than once")
         found = _byte_sequence(value)
         if found is None:
-            raise DigestMismatchError("Content-Digest must be sha-256=:<base64>:")
+            raise DigestMismatch("Content-Digest must be sha-256=:<base64>:")
     if found is None:
-        raise DigestMismatchError("Content-Digest holds no sha-256 digest")
+        raise DigestMismatch("Content-Digest holds no sha-256 digest")
     if not hmac.compare_digest(found, hashlib.sha256(body).digest()):
-        raise DigestMismatchError("Content-Digest is not the SHA-256 digest of the body")
+        raise DigestMismatch("Content-Digest is not the SHA-256 digest of the body")
 
 
 def parse_signature_input(header: str) -> SignatureInput:
-    """Parse ``Signature-Input`` strictly after the profile; SignatureInvalidError for anything else.
+    """Parse ``Signature-Input`` strictly after the profile; SignatureInvalid for anything else.
 
     One member only: a second label, doubled header or doubled parameter is refused instead of guessed at.
     """
     prefix = f"{LABEL}={_COMPONENT_LIST}"
     if not header.startswith(prefix):
-        raise SignatureInvalidError(f"Signature-Input must begin with {prefix}")
+        raise SignatureInvalid(f"Signature-Input must begin with {prefix}")
     raw = header[len(LABEL) + 1 :]
     values: dict[str, str] = {}
     position = len(_COMPONENT_LIST)
     while position < len(raw):
         match = _PARAMETER.match(raw, position)
         if match is None:
-            raise SignatureInvalidError("Signature-Input is malformed after its components")
+            raise SignatureInvalid("Signature-Input is malformed after its components")
         name, value = match.groups()
         if name not in _PARAMETER_NAMES or name in values:
-            raise SignatureInvalidError(f"Signature-Input has an unexpected or doubled parameter {name}")
+            raise SignatureInvalid(f"Signature-Input has an unexpected or doubled parameter {name}")
         values[name] = value
         position = match.end()
     if len(values) != len(_PARAMETER_NAMES):
         missing = ", ".join(sorted(_PARAMETER_NAMES - values.keys()))
-        raise SignatureInvalidError(f"Signature-Input lacks {missing}")
+        raise SignatureInvalid(f"Signature-Input lacks {missing}")
     if values["created"].startswith('"'):
-        raise SignatureInvalidError("created must be an integer of Unix seconds")
+        raise SignatureInvalid("created must be an integer of Unix seconds")
     if values["alg"] != f'"{ALGORITHM}"':
-        raise SignatureInvalidError(f'alg must be "{ALGORITHM}"')
+        raise SignatureInvalid(f'alg must be "{ALGORITHM}"')
     nonce = _sf_string(values["nonce"])
     keyid = _sf_string(values["keyid"])
     if not 1 <= len(nonce) <= MAX_NONCE_CHARACTERS:
-        raise SignatureInvalidError(f"nonce must have 1 to {MAX_NONCE_CHARACTERS} characters")
+        raise SignatureInvalid(f"nonce must have 1 to {MAX_NONCE_CHARACTERS} characters")
     return SignatureInput(raw=raw, created=int(values["created"]), nonce=nonce, keyid=keyid)
 
 
 def parse_signature(header: str) -> bytes:
-    """The bytes of ``Signature: sig1=:…:``; SignatureInvalidError for anything else."""
+    """The bytes of ``Signature: sig1=:…:``; SignatureInvalid for anything else."""
     name, _, value = header.partition("=")
     signature = _byte_sequence(value) if name == LABEL else None
     if signature is None:
-        raise SignatureInvalidError(f"Signature must be {LABEL}=:<base64>:")
+        raise SignatureInvalid(f"Signature must be {LABEL}=:<base64>:")
     return signature
 
 
@@ -253,21 +253,21 @@ def verify_request(
 ) -> SignatureInput:
     """Verify a request's signature for the session ``sid`` of its token, and give its parameters.
 
-    ``now`` is Unix seconds. Raises SignatureInvalidError. The caller checks the digest against the body and the nonce
+    ``now`` is Unix seconds. Raises SignatureInvalid. The caller checks the digest against the body and the nonce
     afterwards, in this order.
     """
     params = parse_signature_input(signature_input_header.strip(" \t"))
     signature = parse_signature(signature_header.strip(" \t"))
     if content_digest_header is None:
-        raise SignatureInvalidError("the covered component content-digest is missing")
+        raise SignatureInvalid("the covered component content-digest is missing")
     if abs(now - params.created) > MAX_CLOCK_SKEW_SECONDS:
-        raise SignatureInvalidError(f"created is more than {MAX_CLOCK_SKEW_SECONDS} s off the server's clock")
+        raise SignatureInvalid(f"created is more than {MAX_CLOCK_SKEW_SECONDS} s off the server's clock")
     key = keys.key_for(params.keyid) if params.keyid.partition(".")[2] == sid else None
     if key is None:
-        raise SignatureInvalidError("keyid is not the signing key of this token's session")
+        raise SignatureInvalid("keyid is not the signing key of this token's session")
     base = signature_base(method, path, content_digest_header, authorization, params.raw)
     if not hmac.compare_digest(sign_base(key, base), signature):
-        raise SignatureInvalidError("the signature does not match")
+        raise SignatureInvalid("the signature does not match")
     return params
 
 
@@ -311,7 +311,7 @@ def _byte_sequence(value: str) -> bytes | None:
 
 def _sf_string(value: str) -> str:
     if not value.startswith('"'):
-        raise SignatureInvalidError("nonce and keyid must be strings")
+        raise SignatureInvalid("nonce and keyid must be strings")
     return value[1:-1].replace("\\\\", "\x00").replace('\\"', '"').replace("\x00", "\\")
 
 
