@@ -5,23 +5,25 @@ Everything lives in a temporary directory and goes away with the process. As a p
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import secrets
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import redis
 from psycopg import sql
+from pydantic import SecretStr
 
 from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
+from podium.schema.migrate import migrate
 from tests.support.processes import START_SECONDS, Process, ServerFailed, find_binary, free_ports, scratch_directory
 
 SHARDS = 3
@@ -59,8 +61,10 @@ class Postgres:
             "max_wal_senders": "4",
         }
         self._initdb = Process(
-            [find_binary("initdb"), "-D", str(self._data), "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
-            + ["--auth=trust", "--no-sync"],
+            [
+                *(find_binary("initdb"), "-D", str(self._data), "-U", "postgres", "--auth=trust"),
+                *("-E", "UTF8", "--locale=C.UTF-8", "--no-sync"),
+            ],
             directory / "initdb.log",
             lambda: True,
             user=owner,
@@ -88,14 +92,14 @@ class Postgres:
     def settings(self, database: str) -> DatabaseSettings:
         """Settings of the services for one database."""
         return DatabaseSettings(
-            host="127.0.0.1", port=self.port, name=database, user=_DATABASE_USER, password=self.password
+            host="127.0.0.1", port=self.port, name=database, user=_DATABASE_USER, password=SecretStr(self.password)
         )
 
     def create_database(self, *, migrated: bool = True) -> str:
         """Create a database, with the schema's tables unless ``migrated`` is false, and return its name."""
         if migrated and not self._migrated:
             self._create(_TEMPLATE, "template0")
-            _migrate(self.settings(_TEMPLATE))
+            migrate(self.settings(_TEMPLATE))
             self._migrated = True
         name = f"podium_{next(self._numbers)}"
         self._create(name, _TEMPLATE if migrated else "template0")
@@ -132,9 +136,9 @@ class RedisCluster:
     def __init__(self, directory: Path) -> None:
         self.password = secrets.token_hex(8)
         ports = free_ports(4 * SHARDS)
-        self.ports = ports[: 2 * SHARDS]
+        self.ports, self._bus_ports = ports[: 2 * SHARDS], ports[2 * SHARDS :]
         self.processes: list[Process] = []
-        for port, bus_port in zip(self.ports, ports[2 * SHARDS :], strict=True):
+        for port, bus_port in zip(self.ports, self._bus_ports, strict=True):
             home = directory / f"redis-{port}"
             home.mkdir()
             config = home / "redis.conf"
@@ -154,13 +158,15 @@ class RedisCluster:
             ]
             config.write_text("\n".join(lines) + "\n")
             self.processes.append(
-                Process([find_binary("redis-server"), str(config)], home / "log", lambda p=port: self._answers(p))
+                Process(
+                    [find_binary("redis-server"), str(config)], home / "log", functools.partial(self._answers, port)
+                )
             )
 
     def settings(self) -> RedisSettings:
         """Settings of the services."""
         nodes = ",".join(f"127.0.0.1:{port}" for port in self.ports)
-        return RedisSettings(nodes=nodes, password=self.password)
+        return RedisSettings(nodes=nodes, password=SecretStr(self.password))
 
     def start(self) -> None:
         """Start all nodes without waiting."""
@@ -174,14 +180,14 @@ class RedisCluster:
         nodes = [self.node(index) for index in range(2 * SHARDS)]
         bounds = [SLOTS * shard // SHARDS for shard in range(SHARDS + 1)]
         for shard in range(SHARDS):
-            nodes[shard].execute_command("CLUSTER SET-CONFIG-EPOCH", shard + 1)
-            nodes[shard].execute_command("CLUSTER ADDSLOTSRANGE", bounds[shard], bounds[shard + 1] - 1)
+            _cluster(nodes[shard], "SET-CONFIG-EPOCH", shard + 1)
+            _cluster(nodes[shard], "ADDSLOTSRANGE", bounds[shard], bounds[shard + 1] - 1)
         for node in nodes[1:]:
-            node.execute_command("CLUSTER MEET", "127.0.0.1", self.ports[0], self._bus_port(0))
+            _cluster(node, "MEET", "127.0.0.1", self.ports[0], self._bus_ports[0])
         _until(lambda: all(self._info(node)["cluster_known_nodes"] == str(len(nodes)) for node in nodes))
         for shard in range(SHARDS):
-            primary_id = nodes[shard].execute_command("CLUSTER MYID")
-            _until(lambda n=nodes[SHARDS + shard], i=primary_id: _replicate(n, i))
+            primary_id = _cluster(nodes[shard], "MYID")
+            _until(functools.partial(_replicate, nodes[SHARDS + shard], primary_id))
         self.wait_whole()
 
     def wait_whole(self) -> None:
@@ -193,7 +199,7 @@ class RedisCluster:
     def flush(self) -> None:
         """Empty the cluster."""
         for node in self.primaries():
-            node.execute_command("FLUSHALL")
+            node.flushall()
 
     def primaries(self) -> list["redis.Redis"]:
         """A connection to each node that is a primary now."""
@@ -206,9 +212,6 @@ class RedisCluster:
             host="127.0.0.1", port=self.ports[index], password=self.password, decode_responses=True, socket_timeout=5
         )
 
-    def _bus_port(self, index: int) -> int:
-        return int(self.node(index).config_get("cluster-port")["cluster-port"])
-
     def _answers(self, port: int) -> bool:
         try:
             return bool(self.node(self.ports.index(port)).ping())
@@ -217,8 +220,8 @@ class RedisCluster:
 
     @staticmethod
     def _info(node: "redis.Redis") -> dict[str, str]:
-        info = node.execute_command("CLUSTER INFO")
-        return info if isinstance(info, dict) else dict(line.split(":") for line in info.split("\r\n") if line)
+        info: dict[str, str] = _cluster(node, "INFO")
+        return info
 
 
 class Nats:
@@ -240,7 +243,9 @@ class Nats:
 
     def settings(self) -> NatsSettings:
         """Settings of the services."""
-        return NatsSettings(url=f"nats://127.0.0.1:{self.port}", user=self.user, password=self.password, replicas=1)
+        return NatsSettings(
+            url=f"nats://127.0.0.1:{self.port}", user=self.user, password=SecretStr(self.password), replicas=1
+        )
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
@@ -303,19 +308,14 @@ def running_stores() -> Iterator[Stores]:
             stores.stop()
 
 
-def _migrate(settings: DatabaseSettings) -> None:
-    """Create the schema's tables the way the migration job does, without the streams."""
-    command = [sys.executable, "-m", "podium.schema", "--database-only"]
-    root = Path(__file__).parents[2]
-    env = {**os.environ, **environment_of(settings), "PYTHONPATH": str(root / "services")}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=root)
-    if done.returncode:
-        raise ServerFailed(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+def _cluster(node: "redis.Redis", command: str, *arguments: str | int) -> Any:
+    """Run ``CLUSTER <command>`` on one node; redis-py parses the answer of INFO into a mapping."""
+    return node.execute_command(f"CLUSTER {command}", *arguments)  # type: ignore[no-untyped-call]
 
 
 def _replicate(node: "redis.Redis", primary_id: str) -> bool:
     try:
-        node.execute_command("CLUSTER REPLICATE", primary_id)
+        _cluster(node, "REPLICATE", primary_id)
     except redis.ResponseError:
         return False  # the gossip about this primary has not come yet
     return True
@@ -323,7 +323,7 @@ def _replicate(node: "redis.Redis", primary_id: str) -> bool:
 
 def _in_step(node: "redis.Redis") -> bool:
     info = node.info("replication")
-    return info["role"] == "master" or info["master_link_status"] == "up"
+    return bool(info["role"] == "master" or info["master_link_status"] == "up")
 
 
 def _until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
