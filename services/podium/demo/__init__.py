@@ -1,0 +1,1 @@
+"""Players who earn signed points, so that a scoreboard moves."""
