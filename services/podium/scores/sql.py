@@ -1,0 +1,71 @@
+"""Statements of the scores service, all of them on many rows at once (``unnest`` of one array a column)."""
+
+LOCK_PLAYERS = """
+SELECT user_id, username, total_actions, recent, action_times, restriction, restricted_until
+FROM player WHERE user_id = ANY($1::text[])
+ORDER BY user_id FOR UPDATE
+"""
+"""In the order of user ids, as every batch does, so that batches wait for each other and never in a circle."""
+
+ADD_PLAYERS = """
+INSERT INTO player (user_id, username)
+SELECT user_id, username FROM unnest($1::text[], $2::text[]) AS new (user_id, username)
+ORDER BY user_id COLLATE "C" ON CONFLICT DO NOTHING
+"""
+
+LOOK_UP_ACTIONS = """
+SELECT asked.user_id, asked.action_id, a.body_sha256, a.response, clock_timestamp() AS now
+FROM unnest($1::text[], $2::text[]) AS asked (user_id, action_id)
+LEFT JOIN action_log a ON a.user_id = asked.user_id AND a.action_id = asked.action_id
+"""
+"""Every asked action gives a row, so the primary's clock comes along without a statement of its own."""
+
+LOCK_SCORES = """
+SELECT s.board, s.user_id, s.username, s.score, s.version, s.reached_at, s.last_updated, s.total_actions, s.hidden
+FROM unnest($1::text[], $2::text[]) AS asked (board, user_id)
+JOIN user_score s ON s.board = asked.board AND s.user_id = asked.user_id
+ORDER BY s.user_id, s.board FOR UPDATE OF s
+"""
+"""Locked although the player is: an admin's act on a whole board takes these rows alone."""
+
+WRITE = """
+WITH logged AS (
+  INSERT INTO action_log (user_id, action_id, action_type, score_increase, client_timestamp, accepted_at, metadata,
+    metadata_checksum, body_sha256, ip_address, device_info, request_signature, response, trace_id)
+  SELECT user_id, action_id, action_type, score_increase, client_timestamp, accepted_at, metadata::jsonb,
+    body_sha256, body_sha256, ip_address::inet, device_info, request_signature, response::jsonb, trace_id
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[],
+    $8::bytea[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])
+    AS new (user_id, action_id, action_type, score_increase, client_timestamp, accepted_at, metadata,
+      body_sha256, ip_address, device_info, request_signature, response, trace_id)
+), scored AS (
+  INSERT INTO user_score AS s
+    (board, user_id, username, score, version, reached_at, last_updated, total_actions, hidden)
+  SELECT * FROM unnest($14::text[], $15::text[], $16::text[], $17::bigint[], $18::bigint[], $19::timestamptz[],
+    $20::timestamptz[], $21::bigint[], $22::boolean[])
+  ON CONFLICT (board, user_id) DO UPDATE SET username = excluded.username, score = excluded.score,
+    version = excluded.version, reached_at = excluded.reached_at, last_updated = excluded.last_updated,
+    total_actions = excluded.total_actions
+), players AS (
+  UPDATE player p SET username = new.username, total_actions = new.total_actions,
+    recent = new.recent::timestamptz[], action_times = new.action_times::jsonb, updated_at = new.updated_at
+  FROM unnest($23::text[], $24::text[], $25::bigint[], $26::text[], $27::text[], $28::timestamptz[])
+    AS new (user_id, username, total_actions, recent, action_times, updated_at)
+  WHERE p.user_id = new.user_id
+)
+INSERT INTO outbox (event_id, subject, payload, traceparent)
+SELECT * FROM unnest($29::uuid[], $30::text[], $31::bytea[], $32::text[])
+"""
+"""Everything that a batch changes, in one round trip."""
+
+DELETE_EVENTS = "DELETE FROM outbox WHERE event_id = ANY($1::uuid[])"
+
+TAKE_EVENTS = """
+SELECT event_id, subject, payload, traceparent FROM outbox
+WHERE created_at < clock_timestamp() - interval '1 second'
+ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+"""
+
+OLDEST_EVENT_AGE = """
+SELECT extract(epoch FROM clock_timestamp() - created_at)::float8 FROM outbox ORDER BY id LIMIT 1
+"""
