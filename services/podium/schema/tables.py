@@ -115,6 +115,7 @@ scoreboard_analytics = Table(
     Column("mean_score", BigInteger),
     Column("top", JSONB, nullable=False, server_default=text("'[]'"), comment="the top at the window's end"),
     Column("turnover", Integer, nullable=False, server_default="0", comment="users who entered the top"),
+    Column("closed_at", _time, comment="when the state at the window's end was taken; null while it is open"),
     comment="ScoreboardAnalytics: one row a board and interval",
 )
 
@@ -159,6 +160,14 @@ restriction_log = Table(
     Column("until", _time),
     Column("actor", Text, nullable=False),
     Column("created_at", _time, nullable=False, server_default=func.now()),
+    Column("sent", Boolean, nullable=False, server_default=text("false"), comment="every pod was told"),
+)
+Index("restriction_log_unsent", restriction_log.c.user_id, postgresql_where=text("NOT sent"))
+Index(
+    "player_restricted",
+    player.c.restricted_until,
+    player.c.user_id,
+    postgresql_where=text("restriction IS NOT NULL"),
 )
 
 board_state = Table(
@@ -171,3 +180,36 @@ board_state = Table(
 
 board_epoch = Sequence("board_epoch", metadata=metadata)
 """Epochs of the rankings in Redis; a number is never handed out twice, so a new epoch is always larger."""
+
+season_score = Table(
+    "season_score",
+    metadata,
+    Column("board", _id, primary_key=True),
+    Column("season", Integer, primary_key=True),
+    Column("user_id", _id, primary_key=True),
+    Column("username", Text, nullable=False),
+    Column("score", BigInteger, nullable=False),
+    Column("reached_at", _time, nullable=False),
+    Column("total_actions", BigInteger, nullable=False),
+    Column("hidden", Boolean, nullable=False),
+    Column("archived_at", _time, nullable=False, server_default=func.now()),
+    comment="Scores of ended seasons, as they stood when the board was reset",
+)
+
+analytics_event = Table(
+    "analytics_event",
+    metadata,
+    Column("event_id", Uuid, primary_key=True),
+    Column("counted_at", _time, nullable=False, server_default=func.now(), index=True),
+    comment="Events that analytics has counted, so that a redelivery counts nothing",
+)
+
+analytics_user = Table(
+    "analytics_user",
+    metadata,
+    Column("board", _id, primary_key=True),
+    Column("span_seconds", Integer, primary_key=True, comment="the analytics interval, 3600 or 86400"),
+    Column("window_start", _time, primary_key=True),
+    Column("user_id", _id, primary_key=True),
+    comment="Who was active in a window: distinct users cannot be summed",
+)
