@@ -95,7 +95,8 @@ def body_of(
 ) -> bytes:
     """The body of a score update as the contract has it."""
     metadata = {"type": action, "timestamp": timestamp or now(), "additionalData": {} if data is None else data}
-    return json.dumps({"actionId": action_id or str(uuid.uuid4()), "actionMetadata": metadata}).encode()
+    action_id = str(uuid.uuid4()) if action_id is None else action_id
+    return json.dumps({"actionId": action_id, "actionMetadata": metadata}).encode()
 
 
 def now() -> str:

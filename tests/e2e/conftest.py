@@ -1,0 +1,36 @@
+"""Clients of a running Podium for the end-to-end tests."""
+
+import base64
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.client import Client, Session
+from tests.support.instance import Instance
+
+
+@pytest.fixture(scope="session")
+async def client(instance: Instance) -> AsyncIterator[Client]:
+    """The game's own backend, talking through the gateway."""
+    async with Client(instance.url, instance.client_id, instance.client_secret) as game:
+        yield game
+
+
+@pytest.fixture
+async def session(client: Client) -> Session:
+    """An open session of a user who never played."""
+    return await client.open_session()
+
+
+@pytest.fixture(scope="session")
+async def ops(instance: Instance) -> AsyncIterator[Client]:
+    """The operations team's client (scopes ``admin`` and ``analytics:read``) of the sample."""
+    secret = instance.get("secret", f"{instance.name}-client-ops")["data"]["clientSecret"]
+    async with Client(instance.url, "ops", base64.b64decode(secret).decode()) as operations:
+        yield operations
+
+
+@pytest.fixture(scope="session")
+async def ops_headers(ops: Client) -> dict[str, str]:
+    """Authorization of the operations team."""
+    return {"authorization": f"Bearer {await ops.own_token('admin analytics:read')}"}
