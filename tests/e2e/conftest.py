@@ -34,3 +34,9 @@ async def ops(instance: Instance) -> AsyncIterator[Client]:
 async def ops_headers(ops: Client) -> dict[str, str]:
     """Authorization of the operations team."""
     return {"authorization": f"Bearer {await ops.own_token('admin analytics:read')}"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def early_session(client: Client) -> Session:
+    """A session opened before the other tests, so that its token is old when ``test_expiry`` runs."""
+    return await client.open_session()
