@@ -1,0 +1,126 @@
+"""The ranking: order, snapshots and which of two is newer. Pure.
+
+The order is ``score DESC, reached_at ASC, user_id ASC``. In Redis it is the sorted set's own order: the set's score is
+the negated score, its member the time in microseconds, 16 digits, and the user id, so equal scores compare by bytes.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+
+SCORE_LIMIT: Final = 2**53
+"""Points. Integers of a smaller magnitude are exact as doubles, which is what a sorted set keeps."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def micros(moment: datetime) -> int:
+    """``moment`` (with an offset) as Unix time in microseconds, exactly."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def member(reached_at: int, user_id: str) -> str:
+    """Member of the sorted set of a user who reached the score at ``reached_at`` (Unix microseconds)."""
+    return f"{reached_at:016d}:{user_id}"
+
+
+def timestamp(moment: datetime) -> str:
+    """``moment`` as RFC 3339 in UTC with six decimals: such texts compare as their times do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class Ranking(msgspec.Struct, frozen=True, rename="camel"):
+    """One place of a ranking."""
+
+    user_id: str
+    username: str
+    score: int
+    rank: int
+
+
+class Snapshot(msgspec.Struct, frozen=True, rename="camel"):
+    """The whole top of a board.
+
+    A larger ``epoch`` is a newer rebuild of the ranking; within one, ``version`` grows with each change of the top.
+    ``traces`` are traceparents of the updates that made the change.
+    """
+
+    board: str
+    epoch: int
+    version: int
+    rankings: tuple[Ranking, ...]
+    last_updated: str
+    traces: tuple[str, ...] = ()
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """What decides which snapshot is newer: (epoch, version)."""
+        return self.epoch, self.version
+
+
+class Page(msgspec.Struct, frozen=True, rename="camel"):
+    """The first places of a board, as ``GET /api/v1/scoreboard`` shows them."""
+
+    rankings: tuple[Ranking, ...]
+    last_updated: str
+    board: str
+    epoch: int
+    version: int
+
+
+class Standing(msgspec.Struct, frozen=True, rename="camel"):
+    """One user's place on a board, with the neighbours above and below.
+
+    ``percentile`` (0 to 100) is the share of the other players who are behind; ``tier`` is None below the lowest.
+    """
+
+    user_id: str
+    username: str
+    score: int
+    rank: int
+    percentile: float
+    tier: str | None
+    players: int
+    neighbours: tuple[Ranking, ...]
+    last_updated: str
+    board: str
+    epoch: int
+    version: int
+
+
+_snapshot_decoder = msgspec.json.Decoder(Snapshot)
+
+
+def decode_snapshot(data: bytes) -> Snapshot:
+    """A snapshot from its JSON. Raises ``msgspec.DecodeError`` (a ValueError) for anything else."""
+    return _snapshot_decoder.decode(data)
+
+
+def percentile(rank: int, players: int) -> float:
+    """Percentage of the other players who are behind ``rank``; 100 for the only player."""
+    return 100.0 if players <= 1 else round(100 * (players - rank) / (players - 1), 2)
+
+
+class Tops:
+    """The newest snapshot of each board that this process has seen. It never goes back."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, Snapshot] = {}
+
+    def get(self, board: str) -> Snapshot | None:
+        """The newest snapshot of ``board``, or None before the first."""
+        return self._newest.get(board)
+
+    def offer(self, snapshot: Snapshot) -> bool:
+        """Take ``snapshot`` if it is newer than the one at hand; tells whether it was."""
+        held = self._newest.get(snapshot.board)
+        if held is not None and snapshot.age <= held.age:
+            return False
+        self._newest[snapshot.board] = snapshot
+        return True
+
+    def missing(self, boards: Iterable[str]) -> list[str]:
+        """The boards without a snapshot."""
+        return [board for board in boards if board not in self._newest]

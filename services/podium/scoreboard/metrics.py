@@ -1,0 +1,39 @@
+"""Metrics of the scoreboard service and the projector."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+CONNECTIONS = Gauge("podium_scoreboard_connections", "Open connections of watchers", ["kind"])
+CONNECTIONS_REFUSED = Counter("podium_scoreboard_connections_refused_total", "Connections refused", ["reason"])
+DELIVERIES = Counter("podium_scoreboard_deliveries_total", "Snapshots handed to connections")
+CONFLATED = Counter("podium_scoreboard_conflated_total", "Snapshots a slow connection skipped or got later")
+CLOSED = Counter("podium_scoreboard_closed_total", "Connections this service closed, by close code", ["code"])
+BROADCAST_SECONDS = Histogram(
+    "podium_scoreboard_broadcast_duration_seconds", "One snapshot to all its watchers", buckets=_LATENCY
+)
+COMMIT_TO_PUSH_SECONDS = Histogram(
+    "podium_scoreboard_commit_to_push_seconds",
+    "From the decision of the newest update in a top until it was pushed (clocks of two machines)",
+    buckets=_LATENCY,
+)
+FEED_STALE = Counter("podium_scoreboard_feed_missed_total", "Snapshots found by the re-read that no message brought")
+FEED_CONNECTED = Gauge("podium_scoreboard_feed_connected", "1 while NATS is connected")
+
+PROJECTED = Counter("podium_projector_updates_total", "Updates applied to the rankings (repeats included)")
+PROJECTOR_BATCH = Histogram(
+    "podium_projector_batch_updates", "Updates in one batch", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500)
+)
+PROJECTOR_BATCH_SECONDS = Histogram("podium_projector_batch_duration_seconds", "One batch to Redis", buckets=_LATENCY)
+PROJECTOR_LAG_SECONDS = Histogram(
+    "podium_projector_lag_seconds", "From the decision of an update until it was in the ranking", buckets=_LATENCY
+)
+PROJECTOR_PENDING = Gauge("podium_projector_pending_messages", "Messages of the event stream not yet delivered")
+PROJECTOR_DEAD_LETTERS = Counter("podium_projector_dead_letters_total", "Messages that failed by themselves")
+PROJECTOR_OUTAGES = Counter("podium_projector_outages_total", "Times the projector paused because a store was away")
+PUBLISHED = Counter("podium_projector_published_total", "Snapshots published")
+REBUILDS = Counter("podium_projector_rebuilds_total", "Rankings built anew from PostgreSQL", ["reason"])
+REBUILD_SECONDS = Histogram(
+    "podium_projector_rebuild_duration_seconds", "One rebuild", buckets=(0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
+)
+DRIFT = Counter("podium_projector_drift_total", "Drift checks that found Redis and PostgreSQL to disagree", ["board"])

@@ -1,0 +1,157 @@
+"""The projector as a process: its loops, and an HTTP port for health and metrics only."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from nats.aio.msg import Msg
+
+from podium.common import metrics as common_metrics
+from podium.common import problems
+from podium.common.bus import OUTAGE, Bus, connect
+from podium.common.database import make_engine
+from podium.common.health import Health
+from podium.common.problems import StoreUnavailable
+from podium.common.redis import make_redis
+from podium.common.rules import parse_boards
+from podium.common.settings import DatabaseSettings, NatsSettings, ProcessSettings, RedisSettings, RulesSettings
+from podium.scoreboard import metrics
+from podium.scoreboard.projector.boards import Boards
+from podium.scoreboard.projector.consumer import Consumer
+from podium.scoreboard.projector.publisher import Publisher
+from podium.scoreboard.projector.source import ScoreSource
+from podium.scoreboard.store import RankingStore
+
+LOOK_SECONDS = 1.0
+"""Time between two looks at the boards."""
+
+DRIFT_SECONDS = 60.0
+"""Time between two comparisons with PostgreSQL."""
+
+STUCK_SECONDS = 120.0
+"""A consumer loop that has not gone round for so long is dead: a batch's time-outs add up to far less."""
+
+REBUILD_SUBJECT = "podium.rebuild.*"
+"""Core NATS: ``podium.rebuild.<board>`` asks one projector to build the board's ranking anew."""
+
+_log = structlog.get_logger("podium.projector")
+
+
+@dataclass
+class ProjectorSettings:
+    """The groups of settings a projector needs."""
+
+    process: ProcessSettings = field(default_factory=ProcessSettings)
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    nats: NatsSettings = field(default_factory=NatsSettings)
+    rules: RulesSettings = field(default_factory=RulesSettings)
+
+
+class Projector:
+    """The loops of one projector."""
+
+    def __init__(self, settings: ProjectorSettings) -> None:
+        self._settings = settings
+        self._tops = {board.name: board.top for board in parse_boards(settings.rules.boards)}
+        self._boards: Boards | None = None
+        self._consumer: Consumer | None = None
+
+    def ready(self) -> bool:
+        """Whether the event stream is bound and every board has a ranking."""
+        return bool(self._consumer and self._consumer.bound and self._boards and not self._boards.missing())
+
+    def alive(self) -> bool:
+        """Whether the consumer still goes round (or has not begun)."""
+        return self._consumer is None or time.monotonic() - self._consumer.beat < STUCK_SECONDS
+
+    async def run(self) -> None:
+        """Project until cancelled; stores that are away are waited for."""
+        settings = self._settings
+        writer = f"{settings.process.pod}-{secrets.token_hex(4)}"
+        redis = make_redis(settings.redis)
+        engine = make_engine(settings.database, pool_size=4)
+        bus = await connect(settings.nats, f"podium-projector {settings.process.pod}")
+        try:
+            store, source = RankingStore(redis), ScoreSource(engine)
+            publisher = Publisher(bus, store)
+            self._boards = boards = Boards(self._tops, store, source, publisher, writer)
+            self._consumer = Consumer(bus, boards)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    loops: list[Coroutine[Any, Any, None]] = [
+                        self._look(boards, bus),
+                        self._check_drift(boards),
+                        self._listen(boards, bus),
+                        publisher.run(),
+                        self._consumer.run(),
+                    ]
+                    for loop in loops:
+                        group.create_task(loop)
+            finally:
+                await boards.close()
+                await publisher.settle()
+        finally:
+            await bus.close()
+            await engine.dispose()
+            await redis.aclose()
+
+    async def _look(self, boards: Boards, bus: Bus) -> None:
+        while True:
+            try:
+                await boards.look_after()
+                info = await bus.jetstream.consumer_info("PODIUM_EVENTS", "projector")
+                metrics.PROJECTOR_PENDING.set(info.num_pending or 0)
+            except (*OUTAGE, StoreUnavailable) as error:
+                _log.warning("the boards cannot be looked after", error=str(error) or type(error).__name__)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _check_drift(self, boards: Boards) -> None:
+        while True:
+            await asyncio.sleep(DRIFT_SECONDS)
+            for board in self._tops:
+                try:
+                    await boards.check_drift(board)
+                except StoreUnavailable as error:
+                    _log.warning("drift cannot be checked", error=str(error))
+
+    async def _listen(self, boards: Boards, bus: Bus) -> None:
+        async def asked(message: Msg) -> None:
+            boards.ask_rebuild(message.subject.rpartition(".")[2], "requested")
+
+        subscription = await bus.client.subscribe(REBUILD_SUBJECT, queue="projector", cb=asked)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            with suppress(*OUTAGE):
+                await subscription.unsubscribe()
+
+
+def create_app(settings: ProjectorSettings) -> FastAPI:
+    """The app: health and metrics, with the projector running for as long as it does."""
+    projector = Projector(settings)
+    health = Health()
+    health.require("projection", projector.ready)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(projector.run(), name="projector")
+        health.require_alive("projector", lambda: not task.done() and projector.alive())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    app = FastAPI(title="Podium projector", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    problems.install(app)
+    health.install(app)
+    common_metrics.install(app)
+    return app

@@ -1,0 +1,29 @@
+"""Settings of the scoreboard service and the projector beyond the common groups."""
+
+from pydantic_settings import SettingsConfigDict
+
+from podium.common.settings import SettingsGroup
+
+
+class WatchSettings(SettingsGroup):
+    """Watchers: WebSocket and SSE. Times in seconds unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="PODIUM_")
+
+    ws_heartbeat_seconds: float = 25.0
+    ws_tick_ms: float = 50.0
+    """Least time between two broadcasts of a board, in milliseconds; changes in between are conflated."""
+    ws_max_message_bytes: int = 4096
+    ws_slow_seconds: float = 10.0
+    """How long a connection may take no byte of what waits for it before it is dropped."""
+    max_connections_per_user: int = 5
+    max_connections_per_ip: int = 50
+
+
+class CacheSettings(SettingsGroup):
+    """What shared caches may do with the scoreboard, in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="PODIUM_CDN_")
+
+    s_maxage: int = 1
+    stale_while_revalidate: int = 5
