@@ -121,8 +121,8 @@ class Action(Model):
         description="Points of the action. The server decides them, never the client.",
     )
     points_from: PointsFrom | None = Field(default=None, description="Where the value comes from, instead of points.")
-    boards: list[str] = Field(
-        default_factory=list, max_length=64, description="Boards the action counts for; all of them if empty."
+    boards: list[Annotated[str, Field(max_length=63)]] = Field(
+        default_factory=list, max_length=32, description="Boards the action counts for; all of them if empty."
     )
     max_per_minute: int | None = Field(
         default=None, ge=1, le=10000, description="How often a user may do it in any 60 s; no own limit if absent."
@@ -174,10 +174,12 @@ class Security(Model):
 
     model_config = ConfigDict(
         json_schema_extra=_rules(
-            ("duration(self.accessTokenTTL.endsWith('d') ? '24h' : self.accessTokenTTL) <= duration('24h') && !self.accessTokenTTL.endsWith('d')",
-             "accessTokenTTL must be 24h at most; use a short one such as 5m and let clients refresh"),
+            (
+                "!self.accessTokenTTL.endsWith('d') && duration(self.accessTokenTTL) <= duration('24h')",
+                "accessTokenTTL must be 24h at most, not in days; use a short one such as 5m",
+            ),
         )
-    )  # fmt: skip
+    )
     access_token_ttl: Duration = Field(default="5m", alias="accessTokenTTL", description="Life of an access token.")
     refresh_token_ttl: Duration = Field(
         default="24h",
@@ -336,8 +338,14 @@ class Redis(Model):
 class Nats(Model):
     """NATS with JetStream, which carries the events."""
 
-    replicas: int = Field(default=3, description="Number of servers: 1, 3 or 5. It cannot be changed later.", json_schema_extra=_rules(
-        ("self in [1, 3, 5]", "NATS needs an odd number of servers: 1, 3 or 5"), ("self == oldSelf", "replicas cannot be changed after creation; make a new Scoreboard")))  # fmt: skip
+    replicas: int = Field(
+        default=3,
+        description="Number of servers: 1, 3 or 5. It cannot be changed later.",
+        json_schema_extra=_rules(
+            ("self in [1, 3, 5]", "NATS needs an odd number of servers: 1, 3 or 5"),
+            ("self == oldSelf", "replicas cannot be changed after creation; make a new Scoreboard"),
+        ),
+    )
     storage: Quantity = Field(
         default="2Gi",
         description="Size of each server's volume. It cannot be changed later.",
@@ -418,8 +426,10 @@ class ScoreboardSpec(Model):
             ),
             (
                 "self.actions.all(a, has(a.pointsFrom) ? "
-                "self.boards.all(b, b.operator != 'Increment' || (size(a.boards) > 0 && !(b.name in a.boards))) : true)",
-                "pointsFrom is for boards with the operator Best or Latest; give the action points, or name other boards",
+                "self.boards.all(b, b.operator != 'Increment' || "
+                "(size(a.boards) > 0 && !(b.name in a.boards))) : true)",
+                "pointsFrom is for boards with the operator Best or Latest; "
+                "give the action points, or name other boards",
             ),
         )
     )
@@ -437,13 +447,13 @@ class ScoreboardSpec(Model):
     boards: list[Board] = Field(
         default_factory=_default_boards,
         min_length=1,
-        max_length=64,
+        max_length=32,
         description="The rankings.",
         json_schema_extra=_key("name"),
     )
     actions: list[Action] = Field(
         default_factory=list,
-        max_length=128,
+        max_length=100,
         description="What users can do. An unknown type is refused.",
         json_schema_extra=_key("type"),
     )

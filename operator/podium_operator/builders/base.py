@@ -48,6 +48,8 @@ class Inputs:
     images: Images
     version: str
     """Resolved application version (the tag of the podium image)."""
+    operator_namespace: str = "podium-system"
+    """Namespace of the operator, whose pod looks at the stores and at metrics."""
     secret_checksums: Mapping[str, str] = field(default_factory=dict)
     """Checksum of the data of operator-made Secrets by suffix (`jwks`, …), for those the component declared."""
 
@@ -182,6 +184,16 @@ def port(name: str, number: int, target: int | str | None = None) -> JSON:
 def pods_of(inputs: Inputs, *components: str) -> list[JSON]:
     """Network-policy peers: the pods of these components of the same Scoreboard."""
     return [{"podSelector": {"matchLabels": selector(inputs.name, component)}} for component in components]
+
+
+def operator_pod(inputs: Inputs) -> list[JSON]:
+    """Network-policy peer: the operator."""
+    return [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": inputs.operator_namespace}},
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": MANAGER}},
+        }
+    ]
 
 
 def tcp(*ports: int) -> list[JSON]:
