@@ -41,6 +41,9 @@ def create_network(instance: Instance) -> None:
     run([*inside, "link", "set", "lo", "up"])
     run([*inside, "address", "add", f"{instance.node_address}/30", "dev", instance.node_link])
     run([*inside, "link", "set", instance.node_link, "up"])
+    # Without any route, connecting to a Service fails before kube-proxy's rules can redirect it to a pod. What the rules do
+    # not know yet ends on the link, where nobody has that address.
+    run([*inside, "route", "add", instance.service_cidr, "dev", instance.node_link])
     run(["ip", "route", "replace", instance.cidr, "via", instance.node_address, "dev", instance.host_link])
 
 
@@ -169,8 +172,7 @@ def resident_bytes(instance: Instance) -> int:
 
 
 def cgroup_hierarchies() -> list[Path]:
-    """Roots of the cgroup hierarchies: one for each controller of cgroup v1, or the one of v2."""
-    if (_CGROUP_ROOT / "cgroup.controllers").exists():
-        return [_CGROUP_ROOT]
+    """Roots of the cgroup hierarchies: those of cgroup v1's controllers and named ones, and that of v2."""
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [Path(line.split()[4]) for line in mounts if " - cgroup " in line]
+    found = {Path(line.split()[4]) for line in mounts if " - cgroup " in line or " - cgroup2 " in line}
+    return sorted(path for path in found if path.is_relative_to(_CGROUP_ROOT))

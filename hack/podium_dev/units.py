@@ -218,16 +218,14 @@ conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeo
 
 
 def _cni(instance: Instance) -> str:
+    """Point-to-point links: answers between pods pass the routing layer, so Services work without br_netfilter."""
     return f"""\
 {{
   "cniVersion": "0.4.0",
   "name": "podium",
   "plugins": [
     {{
-      "type": "bridge",
-      "bridge": "pods",
-      "isGateway": true,
-      "hairpinMode": true,
+      "type": "ptp",
       "ipam": {{
         "type": "host-local",
         "dataDir": "{instance.state}/ipam",
