@@ -63,9 +63,13 @@ def is_outage(error: BaseException) -> bool:
         if state:
             return str(state).startswith(_AWAY)
         return isinstance(error, InterfaceError | OperationalError)
+    if isinstance(error, asyncpg.PostgresError):
+        return str(getattr(error, "sqlstate", "")).startswith(_AWAY)
+    if isinstance(error, ValueError):  # asyncpg refused an argument before it was sent
+        return False
     return isinstance(
         error,
-        OSError | TimeoutError | PoolTimeout | asyncpg.InterfaceError | asyncpg.PostgresConnectionError,
+        OSError | TimeoutError | PoolTimeout | asyncpg.InterfaceError,
     )
 
 

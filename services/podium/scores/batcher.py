@@ -64,6 +64,8 @@ class Batcher(Generic[Item, Result]):
         self._linger = linger
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._in_flight = 0
         self._workers: list[asyncio.Task[None]] = []
 
@@ -83,15 +85,16 @@ class Batcher(Generic[Item, Result]):
         if len(self._queue) >= self._max_queue:
             raise Overloaded
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(item, loop.create_future(), loop.time() + self._max_wait)
-        self._queue.append(waiting)
+        future: asyncio.Future[Result] = loop.create_future()
+        self._queue.append(_Waiting(item, future, loop.time() + self._max_wait))
+        self._idle.clear()
         self._arrived.set()
-        return await waiting.future
+        return await future
 
     async def close(self) -> None:
         """Let what waits be committed, then stop."""
-        while (self._queue or self._in_flight) and self.alive:
-            await asyncio.sleep(0.005)
+        if self.alive:
+            await self._idle.wait()
         for worker in self._workers:
             worker.cancel()
         for worker in self._workers:
@@ -116,6 +119,8 @@ class Batcher(Generic[Item, Result]):
                     await self._run(batch)
                 finally:
                     self._in_flight -= 1
+            if not self._queue and not self._in_flight:
+                self._idle.set()
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []

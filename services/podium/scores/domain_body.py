@@ -42,7 +42,7 @@ class MalformedBody(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A well-formed body; ``timestamp`` is the client's, in Unix microseconds, ``metadata`` is actionMetadata as sent."""
+    """A well-formed body. ``timestamp`` is the client's, in Unix microseconds; ``metadata`` is actionMetadata."""
 
     action_id: str
     action_type: str

@@ -15,7 +15,7 @@ COMMIT_SECONDS = Histogram(
 QUEUE = Gauge("podium_scores_queue_length", "Updates that wait for a batch")
 SINGLES = Counter("podium_scores_batches_split_total", "Batches retried one update at a time")
 NONCES_UNCHECKED = Counter(
-    "podium_scores_nonces_unchecked_total", "Updates that went on though no nonce store answered"
+    "podium_scores_nonces_unchecked_total", "Updates that went on while the nonce store was away"
 )
 OUTBOX_PUBLISHED = Counter("podium_outbox_published_total", "Events sent to JetStream", ["by"])
 OUTBOX_AGE = Gauge("podium_outbox_oldest_age_seconds", "Age of the oldest event not yet sent, in seconds")

@@ -4,17 +4,20 @@ Times cross the wire as integers of Unix microseconds (a codec of this module), 
 """
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
+from opentelemetry import trace
 
 from podium.common.bus import SCORE_UPDATED
 from podium.common.database import CONNECT_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_SECONDS
 from podium.common.settings import DatabaseSettings
+from podium.common.telemetry import tracer
 from podium.scores import sql
 from podium.scores.domain import (
     Answer,
@@ -122,9 +125,13 @@ class _PlayersMissing(Exception):
 class ScoreStore:
     """Commits batches of updates."""
 
-    def __init__(self, pool: Pool, rules: Rules, on_step: "Callable[[str], Any] | None" = None) -> None:
+    def __init__(self, pool: Pool, rules: Rules) -> None:
         self._pool = pool
         self._rules = rules
+
+    async def reconnect(self) -> None:
+        """Give up all connections: after a failover they may lead to a server that is no longer the primary."""
+        await self._pool.expire_connections()
 
     async def commit(self, updates: Sequence[Update], traceparent: str | None = None) -> Committed:
         """Decide and write ``updates`` in one transaction; back only after COMMIT.
@@ -143,31 +150,35 @@ class ScoreStore:
     async def _transaction(
         self, connection: Connection, updates: Sequence[Update], traceparent: str | None
     ) -> Committed:
-        async with connection.transaction():
+        async with _transaction(connection):
             state, now = await self._read(connection, updates)
             decision = decide(state, updates, self._rules, now)
             events = _events(decision.changes, traceparent)
             if decision.logged:
-                await connection.execute(sql.WRITE, *_write_arguments(decision, events))
+                with _db_span("INSERT action_log, user_score, outbox"):
+                    await connection.execute(sql.WRITE, *_write_arguments(decision, events))
         return Committed(decision.outcomes, events)
 
     async def _read(self, connection: Connection, updates: Sequence[Update]) -> tuple[State, int]:
         """Lock the players, then their scores; read what was logged. The clock is read after the locks are held."""
         users = list({update.user_id for update in updates})
-        players = await connection.fetch(sql.LOCK_PLAYERS, users)
+        with _db_span("SELECT player FOR UPDATE"):
+            players = await connection.fetch(sql.LOCK_PLAYERS, users)
         if len(players) < len(users):
             raise _PlayersMissing
         # A statement of its own: its snapshot must be younger than the locks, to see what their last holders logged.
-        logged = await connection.fetch(
-            sql.LOOK_UP_ACTIONS, [update.user_id for update in updates], [update.action_id for update in updates]
-        )
+        with _db_span("SELECT action_log"):
+            logged = await connection.fetch(
+                sql.LOOK_UP_ACTIONS, [update.user_id for update in updates], [update.action_id for update in updates]
+            )
         targets = {
             (board.name, update.user_id)
             for update in updates
             if isinstance(update.verdict, Award)
             for board in update.verdict.boards
         }
-        scores = await connection.fetch(sql.LOCK_SCORES, *_columns(targets)) if targets else []
+        with _db_span("SELECT user_score FOR UPDATE"):
+            scores = await connection.fetch(sql.LOCK_SCORES, *_columns(targets)) if targets else []
         state = State(
             players={row["user_id"]: _player(row) for row in players},
             scores={(row["board"], row["user_id"]): ScoreState(**dict(row)) for row in scores},
@@ -180,6 +191,31 @@ class ScoreStore:
             },
         )
         return state, max(row["now"] for row in logged)
+
+
+def _db_span(name: str) -> AbstractContextManager[Any]:
+    """A client span of one statement, where its batch is traced."""
+    if not trace.get_current_span().is_recording():
+        return nullcontext()
+    return tracer.start_as_current_span(
+        name, kind=trace.SpanKind.CLIENT, attributes={"db.system.name": "postgresql", "db.operation.name": name}
+    )
+
+
+@asynccontextmanager
+async def _transaction(connection: Connection) -> AsyncIterator[None]:
+    """A transaction whose COMMIT has a span of its own: there a synchronous standby makes itself felt."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    except BaseException:
+        # The server rolls back by itself where the connection is gone, and the first error is the one to tell.
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await transaction.rollback()
+        raise
+    with _db_span("COMMIT"):
+        await transaction.commit()
 
 
 def _columns(rows: Any, width: int = 2) -> tuple[list[Any], ...]:
@@ -288,17 +324,18 @@ class OutboxStore:
             await connection.execute(sql.DELETE_EVENTS, list(event_ids))
 
     async def relay(self, publish: Callable[[Sequence[Event]], Awaitable[Sequence[UUID]]], limit: int) -> int:
-        """Hand events older than a second to ``publish`` and delete those it says were sent; how many were found.
+        """Hand events older than a second to ``publish`` and delete those it says were sent; how many these were.
 
         Other pods skip the rows meanwhile.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             rows = await connection.fetch(sql.TAKE_EVENTS, limit)
-            if rows:
-                sent = await publish([Event(**dict(row)) for row in rows])
-                await connection.execute("SET LOCAL synchronous_commit TO off")
-                await connection.execute(sql.DELETE_EVENTS, list(sent))
-            return len(rows)
+            if not rows:
+                return 0
+            sent = await publish([Event(**dict(row)) for row in rows])
+            await connection.execute("SET LOCAL synchronous_commit TO off")
+            await connection.execute(sql.DELETE_EVENTS, list(sent))
+            return len(sent)
 
     async def oldest_age(self) -> float:
         """Age in seconds of the oldest event, 0 if there is none."""

@@ -1,0 +1,62 @@
+"""Nonces are good once: remembered in Redis for as long as a signature with them could be accepted.
+
+Redis is only the first line: a replay that slips through while it is away meets its actionId in the database and
+counts nothing. So an update goes on without it; that is counted and logged.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+
+import structlog
+from opentelemetry import trace
+from redis.asyncio.cluster import RedisCluster
+
+from podium.common.metrics import STORE_FAILURES
+from podium.common.redis import OUTAGE
+from podium.common.telemetry import tracer
+from podium.scores.metrics import NONCES_UNCHECKED
+
+NONCE_TTL_SECONDS = 660
+"""``created`` may be 300 s off either way, so a signature is acceptable for 600 s; a minute is to spare."""
+
+NONCE_TIMEOUT_SECONDS = 0.25
+"""How long an update waits for Redis."""
+
+PAUSE_SECONDS = 1.0
+"""After a failure Redis is left alone for so long, so an outage does not cost every update the time-out."""
+
+_log = structlog.get_logger("podium.scores.nonces")
+
+
+class NonceStore:
+    """Remembers nonces by key."""
+
+    def __init__(self, redis: RedisCluster, clock: Callable[[], float] = time.monotonic) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._paused_until = 0.0
+
+    async def spend(self, keyid: str, nonce: str) -> bool:
+        """Take the nonce; False if it was spent before. True, too, while Redis is away."""
+        if self._clock() < self._paused_until:
+            NONCES_UNCHECKED.inc()
+            return True
+        key = f"nonce:{keyid}:{hashlib.sha256(nonce.encode()).hexdigest()}"
+        with tracer.start_as_current_span(
+            "SET nonce",
+            kind=trace.SpanKind.CLIENT,
+            attributes={"db.system.name": "redis", "db.operation.name": "SET"},
+            record_exception=False,
+        ) as span:
+            try:
+                async with asyncio.timeout(NONCE_TIMEOUT_SECONDS):
+                    return bool(await self._redis.set(key, b"1", nx=True, ex=NONCE_TTL_SECONDS))
+            except OUTAGE as error:
+                span.set_status(trace.Status(trace.StatusCode.ERROR))
+                self._paused_until = self._clock() + PAUSE_SECONDS
+                NONCES_UNCHECKED.inc()
+                STORE_FAILURES.labels("redis", "nonce").inc()
+                _log.warning("nonce store is away, updates go on unchecked", error=type(error).__name__)
+                return True

@@ -1,0 +1,289 @@
+"""``POST /api/v1/scores/update``: the contract's checks in the contract's order, then the batch, then the answer."""
+
+import hashlib
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+from fastapi import APIRouter, Request
+from opentelemetry import trace
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from starlette.responses import Response
+
+from podium.common.problems import FieldError, Problem, StoreUnavailable, documented, rate_limited, unavailable
+from podium.common.telemetry import current_trace_id, format_traceparent, tracer
+from podium.scores.batcher import Batcher, Overloaded
+from podium.scores.committer import Settled
+from podium.scores.domain import Accepted, Outcome, Replayed, Update
+from podium.scores.domain_body import MAX_ACTION_ID_CHARACTERS, MAX_BODY_BYTES, Body, MalformedBody, parse_body
+from podium.scores.domain_limits import SECOND, Standing
+from podium.scores.domain_rules import Refusal, Rules
+from podium.scores.gate import Caller, Gate
+from podium.scores.metrics import ACTIONS, UPDATES
+
+PATH = "/api/v1/scores/update"
+
+_MEDIA_TYPE = re.compile(r'application/json[ \t]*(?:;[ \t]*charset=(?:utf-8|"utf-8")[ \t]*)?;?', re.IGNORECASE)
+_FORBIDDEN = frozenset({"user-banned", "blocked-by-anomaly"})
+
+
+class ScoreUpdated(BaseModel):
+    """The update was counted, durably."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    action_id: str
+    user_id: str
+    username: str
+    score: int = Field(description="the user's score on the action's first board")
+    score_increase: int
+    total_actions: int = Field(description="updates of this user accepted so far")
+    tier: str | None = Field(description="name of the highest tier reached, null below the lowest")
+    last_updated: str = Field(description="when the update was accepted, RFC 3339", examples=["2026-01-01T00:00:00.5Z"])
+
+
+_REQUEST_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["actionId", "actionMetadata"],
+    "properties": {
+        "actionId": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_ACTION_ID_CHARACTERS,
+            "description": "unique per user; the same id with the same body again gives the first answer",
+        },
+        "actionMetadata": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["type", "timestamp", "additionalData"],
+            "properties": {
+                "type": {"type": "string", "description": "one of the Scoreboard's actions"},
+                "timestamp": {"type": "string", "format": "date-time", "description": "at most 300 s off"},
+                "additionalData": {"description": "whatever the action's schema asks for"},
+            },
+        },
+    },
+}
+
+
+def _header(name: str, description: str, *, required: bool = True) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": required,
+        "description": description,
+        "schema": {"type": "string"},
+    }
+
+
+_OPENAPI: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST_SCHEMA}}},
+    "security": [{"accessToken": ["scores:write"]}],
+    "parameters": [
+        _header("Content-Digest", "RFC 9530: `sha-256=:<base64>:` of the body"),
+        _header(
+            "Signature-Input",
+            'RFC 9421: `sig1=("@method" "@path" "content-digest" "authorization")` with the parameters `created` (at '
+            'most 300 s off), `nonce` (1 to 128 characters, good once), `keyid` and `alg="hmac-sha256"`',
+        ),
+        _header("Signature", "RFC 9421: `sig1=:<base64>:`"),
+    ],
+}
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Counted, and durable",
+        "model": ScoreUpdated,
+        "headers": {
+            "Idempotent-Replayed": {
+                "description": "`true` where this repeats the first answer; nothing was counted again",
+                "schema": {"type": "string"},
+            },
+            "RateLimit": {"description": "what is left of the user's limit", "schema": {"type": "string"}},
+            "RateLimit-Policy": {"description": "the user's limit", "schema": {"type": "string"}},
+        },
+    },
+    **documented(
+        (400, "malformed-request"),
+        (400, "digest-mismatch"),
+        (401, "token-missing"),
+        (401, "token-invalid"),
+        (401, "token-expired"),
+        (401, "signature-missing"),
+        (401, "signature-invalid"),
+        (401, "replayed-nonce"),
+        (403, "scope-missing"),
+        (403, "user-banned"),
+        (403, "blocked-by-anomaly"),
+        (413, "body-too-large"),
+        (415, "unsupported-media-type"),
+        (422, "unknown-action"),
+        (422, "invalid-action-data"),
+        (422, "stale-timestamp"),
+        (422, "action-id-reused"),
+        (429, "rate-limited"),
+        (503, "database-unavailable"),
+        (503, "dependency-unavailable"),
+    ),
+}
+
+
+class ScoreUpdates:
+    """The operation behind the route."""
+
+    def __init__(self, gate: Gate, rules: Rules, batcher: Batcher[Update, Settled]) -> None:
+        self._gate = gate
+        self._rules = rules
+        self._batcher = batcher
+
+    async def handle(self, request: Request) -> Response:
+        """Answer one request. Raises Problem for every refusal."""
+        try:
+            response = await self._handle(request)
+        except Problem as problem:
+            UPDATES.labels(problem.slug).inc()
+            raise
+        return response
+
+    async def _handle(self, request: Request) -> Response:
+        body = await _read_body(request)
+        _check_media_type(request)
+        caller = await self._gate.admit(request, body)
+        structlog.contextvars.bind_contextvars(user=caller.claims.sub)
+        if request.scope["query_string"]:
+            raise Problem("malformed-request", 400, "this operation takes no query")
+        try:
+            parsed = parse_body(body)
+        except MalformedBody as error:
+            errors = [FieldError(pointer=pointer, detail=detail) for pointer, detail in error.errors]
+            raise Problem("malformed-request", 400, str(error), errors=errors) from error
+        outcome = await self._settle(caller, parsed, body)
+        return self._answer(caller, parsed, outcome)
+
+    async def _settle(self, caller: Caller, parsed: Body, body: bytes) -> Outcome:
+        with tracer.start_as_current_span("commit score", record_exception=False) as span:
+            context = span.get_span_context()
+            update = Update(
+                user_id=caller.claims.sub,
+                username=caller.claims.username,
+                action_id=parsed.action_id,
+                action_type=parsed.action_type,
+                timestamp=parsed.timestamp,
+                metadata=parsed.metadata,
+                body_sha256=hashlib.sha256(body).digest(),
+                verdict=self._rules.assess(parsed.action_type, parsed.data),
+                ip_address=caller.ip_address,
+                device_info=caller.device_info,
+                request_signature=caller.request_signature,
+                traceparent=format_traceparent(context) if context.trace_flags.sampled else None,
+                trace_id=current_trace_id(),
+            )
+            try:
+                settled = await self._batcher.submit(update)
+            except Overloaded:
+                detail = "too many updates are waiting; nothing was counted"
+                raise Problem("dependency-unavailable", 503, detail, headers={"Retry-After": "1"}) from None
+            except StoreUnavailable as error:
+                raise unavailable(error.store) from error
+            if span.is_recording():
+                span.add_link(settled.commit_span)
+                span.set_attribute("podium.outcome", type(settled.outcome).__name__)
+        return settled.outcome
+
+    def _answer(self, caller: Caller, parsed: Body, outcome: Outcome) -> Response:
+        if isinstance(outcome, Refusal):
+            if outcome.slug in _FORBIDDEN:
+                self._gate.report_restricted(caller.claims, caller.ip_address, outcome.detail)
+            raise _problem(outcome)
+        headers = {"Cache-Control": "no-store"}
+        if isinstance(outcome, Replayed):
+            UPDATES.labels("replayed").inc()
+            headers["Idempotent-Replayed"] = "true"
+        elif isinstance(outcome, Accepted):
+            UPDATES.labels("accepted").inc()
+            ACTIONS.labels(parsed.action_type).inc()
+            headers |= _rate_limit(outcome.standing)
+        trace.get_current_span().set_attribute("podium.user", caller.claims.sub)
+        return Response(msgspec.json.encode(outcome.answer), media_type="application/json", headers=headers)
+
+
+def make_router(updates: Callable[[], ScoreUpdates]) -> APIRouter:
+    """The route with its documentation; ``updates`` gives the operation once the app has started."""
+    router = APIRouter(tags=["scores"])
+
+    @router.post(
+        PATH,
+        operation_id="updateScore",
+        summary="Report an action of a user",
+        response_class=Response,
+        response_model=None,
+        responses=_ANSWERS,
+        openapi_extra=_OPENAPI,
+    )
+    async def update_score(request: Request) -> Response:
+        """Report an action; the server decides its points. Answered only once the update is durable.
+
+        Of several faults the first in this order is answered: size, media type, token, scope, ban or block, signature,
+        digest, nonce, form of the body, actionId, timestamp, action, its data, limits.
+        """
+        return await updates().handle(request)
+
+    return router
+
+
+async def _read_body(request: Request) -> bytes:
+    """The body, read no further than its bound. Raises Problem 413."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+        raise _too_large()
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise _too_large()
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_large() -> Problem:
+    # What was not read would be taken for the next request.
+    return Problem(
+        "body-too-large", 413, f"the body may have at most {MAX_BODY_BYTES} bytes", headers={"Connection": "close"}
+    )
+
+
+def _check_media_type(request: Request) -> None:
+    types = request.headers.getlist("content-type")
+    if len(types) != 1 or not _MEDIA_TYPE.fullmatch(types[0].strip(" \t")):
+        raise Problem("unsupported-media-type", 415, "the body must be application/json in UTF-8")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Problem("unsupported-media-type", 415, "the body must not be encoded")
+
+
+def _problem(refusal: Refusal) -> Problem:
+    if refusal.limit is not None:
+        return rate_limited(
+            refusal.detail,
+            policy=refusal.limit.policy,
+            limit=refusal.limit.count,
+            window=refusal.limit.window / SECOND,
+            retry_after=refusal.retry_after / SECOND,
+        )
+    errors = [FieldError(pointer=pointer, detail=detail) for pointer, detail in refusal.errors]
+    status = 403 if refusal.slug in _FORBIDDEN else 422
+    return Problem(refusal.slug, status, refusal.detail, errors=errors)
+
+
+def _rate_limit(standing: Standing) -> dict[str, str]:
+    """``RateLimit`` and ``RateLimit-Policy`` (draft-ietf-httpapi-ratelimit-headers) of an accepted update."""
+    limit = standing.limit
+    return {
+        "RateLimit-Policy": f'"{limit.policy}";q={limit.count};w={math.ceil(limit.window / SECOND)}',
+        "RateLimit": f'"{limit.policy}";r={standing.remaining};t={math.ceil(standing.reset / SECOND)}',
+    }
