@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -47,8 +47,8 @@ _PG_EPOCH = 946_684_800 * SECOND
 _FOR_EVER = 2**63 - 1
 """PostgreSQL's binary ``infinity``."""
 
-Pool = asyncpg.Pool[asyncpg.Record]
-Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 
 @dataclass(frozen=True, slots=True)
