@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,12 +103,12 @@ def all_tools() -> tuple[str, ...]:
     return (*(next(iter(go_set.programs)) for go_set in GO_SETS), "envoy")
 
 
-def ensure_debian_packages() -> None:
-    """Install the Debian packages that are missing, after saying which.
+def ensure_debian_packages(packages: Mapping[str, str] = versions.DEBIAN_PACKAGES) -> None:
+    """Install the Debian packages that are missing, after saying which; each is given with a path that it brings.
 
     Raises StageError on a system without apt, without root, or if apt fails.
     """
-    missing = [name for name, witness in versions.DEBIAN_PACKAGES.items() if not Path(witness).exists()]
+    missing = [name for name, witness in packages.items() if not Path(witness).exists()]
     if not missing:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
