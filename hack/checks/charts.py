@@ -21,8 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 for folder in ("hack", "operator", "services"):
     sys.path.insert(0, str(ROOT / folder))
 
-import schemas  # noqa: E402
-
+from checks import schemas  # noqa: E402
 from podium_dev import toolchain  # noqa: E402
 from podium_operator.builders.base import Images, Inputs  # noqa: E402
 from podium_operator.components import render  # noqa: E402
