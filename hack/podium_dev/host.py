@@ -131,9 +131,12 @@ def remember_sysctls() -> None:
 
 
 def restore_sysctls() -> None:
-    """Put the kernel settings back once no instance is left."""
+    """Put the kernel settings back once no instance is left, and drop the empty directory of all instances."""
     remembered = state_root() / "sysctls.json"
-    if not remembered.exists() or any(path.is_dir() for path in state_root().iterdir()):
+    if any(path.is_dir() for path in state_root().iterdir()):
+        return
+    if not remembered.exists():
+        _forget_root()
         return
     for name, value in json.loads(remembered.read_text()).items():
         path = Path("/proc/sys", name)
@@ -141,6 +144,14 @@ def restore_sysctls() -> None:
             with contextlib.suppress(OSError):  # a container may forbid it, to kubelet as well
                 path.write_text(value)
     remembered.unlink()
+    _forget_root()
+
+
+def _forget_root() -> None:
+    """Remove the directory of all instances after the last one."""
+    (state_root() / ".lock").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # another instance may be coming up this moment
+        state_root().rmdir()
 
 
 def delete_state(instance: Instance) -> None:
@@ -153,6 +164,7 @@ def delete_state(instance: Instance) -> None:
         if not succeeds(["umount", point]):
             raise StageError(f"{point} is still mounted")
     shutil.rmtree(instance.state, ignore_errors=False)
+    (state_root() / f".{instance.id}.lock").unlink(missing_ok=True)
 
 
 def resident_bytes(instance: Instance) -> int:

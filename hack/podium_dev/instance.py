@@ -7,7 +7,8 @@ import ipaddress
 import json
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -123,8 +124,9 @@ class Instance:
 
 
 def state_root() -> Path:
-    """`$PODIUM_STATE`, else `/var/lib/podium`."""
-    return Path(os.environ.get("PODIUM_STATE", "/var/lib/podium")).resolve()
+    """`$PODIUM_STATE`, else `/var/lib/podium`, or below the home directory for anybody but root."""
+    default = Path("/var/lib/podium") if os.geteuid() == 0 else Path.home() / ".local" / "state" / "podium"
+    return Path(os.environ.get("PODIUM_STATE") or default).resolve()
 
 
 def instance_id(checkout: Path, suffix: str) -> str:
@@ -157,6 +159,13 @@ def load_or_create() -> Instance:
             raise StageError(f"the path {created.state} is too long for Unix sockets; set PODIUM_STATE to a shorter one")
         created.save()
         return created
+
+
+@contextmanager
+def exclusively(instance: Instance) -> Iterator[None]:
+    """Hold the instance: a second `up` or `down` of the same checkout waits for the first."""
+    with cache.locked(state_root() / f".{instance.id}.lock"):
+        yield
 
 
 def choose_network(taken: Iterable[int], routes: Iterable[str]) -> int:

@@ -71,7 +71,7 @@ def _clear(instance: Instance) -> None:
     host.delete_network(instance)
     host.delete_cgroup(instance)
     for path in instance.state.iterdir():
-        if path.name not in ("instance.json", "log"):
+        if path.name not in ("instance.json", "cluster.json", "log"):
             run(["rm", "-rf", "--one-file-system", path])
 
 

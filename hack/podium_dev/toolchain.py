@@ -7,7 +7,8 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,9 +56,13 @@ GO_SETS: tuple[GoSet, ...] = (
     GoSet("ratelimit", {"ratelimit": "service_cmd"}),
     GoSet("nats-server", {"nats-server": "nats-server"}),
     GoSet("otelcol", {"otelcol": "otelcol"}),
+    GoSet("kind", {"kind": "kind"}),
     GoSet("kubeconform", {"kubeconform": "kubeconform"}),
     GoSet("kube-score", {"kube-score": "kube-score"}),
 )
+
+COMMON_TOOLS = ("kubectl", "helm")
+"""Tools without which nothing can be deployed."""
 
 CLUSTER_TOOLS = ("kubectl", "coredns", "metrics-server", "local-path-provisioner")
 """Tools without which the local cluster cannot start."""
@@ -99,25 +104,42 @@ def is_present(tool: str) -> bool:
 
 
 def all_tools() -> tuple[str, ...]:
-    """One program of each set, and the rest: everything that images and tests need."""
-    return (*(next(iter(go_set.programs)) for go_set in GO_SETS), "envoy")
+    """One program of each set, and the rest: everything that images and tests need on the local cluster."""
+    return (*(next(iter(go_set.programs)) for go_set in GO_SETS if go_set.folder != "kind"), "envoy")
 
 
-def ensure_debian_packages(packages: Mapping[str, str] = versions.DEBIAN_PACKAGES) -> None:
-    """Install the Debian packages that are missing, after saying which; each is given with a path that it brings.
+def ensure_debian_packages(packages: Mapping[str, str] = versions.LOCAL_PACKAGES) -> None:
+    """Install those of `packages` (name → a path that shows it is installed) that are missing, after saying which.
 
-    Raises StageError on a system without apt, without root, or if apt fails.
+    Services that a package brings are not started. Raises StageError on a system without apt, without root, or if apt
+    fails.
     """
     missing = [name for name, witness in packages.items() if not Path(witness).exists()]
     if not missing:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise StageError(f"these programs are missing and only root on Debian can install them: {', '.join(missing)}")
-    with stage(f"Install Debian packages: {' '.join(missing)}"):
+    with stage(f"Install Debian packages: {' '.join(missing)}"), _services_held_back():
         log = cache.root() / "logs" / "apt.log"
         quiet = {"DEBIAN_FRONTEND": "noninteractive"}
         run(["apt-get", "update"], log=log, env=quiet)
         run(["apt-get", "install", "-y", "--no-install-recommends", *missing], log=log, env=quiet)
+
+
+@contextmanager
+def _services_held_back() -> Iterator[None]:
+    """While packages are installed, Debian's policy-rc.d says that no service may start (invoke-rc.d(8))."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    ours = "#!/bin/sh\n# podium: no services while packages are installed\nexit 101\n"
+    if policy.exists() and policy.read_text() != ours:
+        yield
+        return
+    policy.write_text(ours)
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink(missing_ok=True)
 
 
 def go_environment() -> dict[str, str]:

