@@ -95,6 +95,11 @@ def openapi(suite: Suite) -> None:
     suite.python("hack/checks/openapi.py", "--check")
 
 
+def docs(suite: Suite) -> None:
+    """The documentation's field tables are those of the CRD."""
+    suite.python("hack/checks/reference.py", "--check")
+
+
 def cluster(suite: Suite) -> None:
     """A cluster of the tests' own, with the sample in it."""
     if suite.environment.get(INFO_VARIABLE):
@@ -122,7 +127,7 @@ def tests(suite: Suite) -> None:
 
 
 STAGES: dict[str, Callable[[Suite], None]] = {
-    each.__name__: each for each in (tools, lint, types, imports, openapi, cluster, charts, tests)
+    each.__name__: each for each in (tools, lint, types, imports, openapi, docs, cluster, charts, tests)
 }
 
 
