@@ -36,7 +36,9 @@ def main() -> int:
         "memory": (memory, "resident memory of the local cluster"),
     }
     parser = argparse.ArgumentParser(prog="podium_dev", description=__doc__)
-    parser.add_argument("command", choices=commands, help="; ".join(f"{n}: {text}" for n, (_, text) in commands.items()))
+    parser.add_argument(
+        "command", choices=commands, help="; ".join(f"{n}: {text}" for n, (_, text) in commands.items())
+    )
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
@@ -73,7 +75,7 @@ def down(_: list[str]) -> None:
     with instances.exclusively(instance), stage("Remove the cluster and all it brought"):
         cluster = clusters.remembered(instance)
         foreign = cluster is not None and cluster.kind == "current"
-        clusters.down(instance, deploy.uninstall_commands(instance, cluster) if foreign and cluster else {})
+        clusters.down(instance, deploy.uninstall_commands(cluster) if foreign and cluster else {})
 
 
 def info(_: list[str]) -> None:
@@ -126,7 +128,7 @@ def kubectl(arguments: list[str]) -> None:
 
 def memory(_: list[str]) -> None:
     """Resident memory in MiB (PSS: shared pages split among their users)."""
-    instance, _ = _existing()
+    instance = _existing()[0]
     print(f"{host.resident_bytes(instance) / _MIB:.0f} MiB")
 
 

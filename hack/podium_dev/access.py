@@ -70,7 +70,7 @@ def open_proxy(instance: Instance) -> None:
 
 
 def open_forwards(instance: Instance, kubectl: Kubectl) -> None:
-    """For a cluster elsewhere: one `kubectl port-forward` for each page. The gateway does not see clients' addresses then.
+    """For a cluster elsewhere: one `kubectl port-forward` for each page; the gateway does not see clients' addresses.
 
     Raises StageError if one does not start.
     """

@@ -49,7 +49,9 @@ def images() -> dict[str, StaticImage]:
     made = [
         StaticImage("pause", {"usr/bin/catatonit": Path("/usr/bin/catatonit")}, ("/usr/bin/catatonit", "-P")),
         StaticImage(
-            "busybox", {f"bin/{applet}": Path("/bin/busybox") for applet in ("busybox", "sh", "mkdir", "rm")}, ("/bin/sh",)
+            "busybox",
+            {f"bin/{applet}": Path("/bin/busybox") for applet in ("busybox", "sh", "mkdir", "rm")},
+            ("/bin/sh",),
         ),
     ]
     for tool in ("coredns", "metrics-server", "local-path-provisioner"):
@@ -59,11 +61,11 @@ def images() -> dict[str, StaticImage]:
 
 def import_images(instance: Instance) -> None:
     """Bring the add-ons' images into the node, those it lacks."""
-    client = ["ctr", "--address", instance.containerd_socket, "--namespace", "k8s.io"]
+    client = ["ctr", "--address", str(instance.containerd_socket), "--namespace", "k8s.io"]
     present = run([*client, "images", "list", "--quiet"]).split()
     for image in images().values():
         if image.reference not in present:
-            run([*client, "images", "import", "--digests=false", image.archive()], timeout=120)
+            run([*client, "images", "import", "--digests=false", str(image.archive())], timeout=120)
 
 
 def apply(instance: Instance) -> None:

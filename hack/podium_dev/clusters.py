@@ -145,7 +145,11 @@ def _current(instance: Instance) -> Cluster:
     known = remembered(instance)
     view = json.loads(kubectl.run("config", "view", "--minify", f"--context={context}", "--output=json"))
     server = view["clusters"][0]["cluster"]["server"]
-    if (known is None or known.context != context) and not is_local_server(server, context) and not _agreed(context, server):
+    if (
+        (known is None or known.context != context)
+        and not is_local_server(server, context)
+        and not _agreed(context, server)
+    ):
         raise StageError(f"the context {context} was left untouched")
     if known is not None and known.context != context:
         raise StageError(f"this checkout is deployed to the context {known.context}; `make down` removes it")

@@ -48,7 +48,7 @@ def install(instance: Instance, cluster: Cluster, refs: Mapping[str, str]) -> No
             kubectl.apply(string.Template(observability.read_text()).substitute(_image_variables(refs)))
         _wait_crd(kubectl)
         kubectl.apply((_EXAMPLES / f"{NAME}.yaml").read_text())
-        # The resolved version is pinned, so a new operator alone restarts nothing; a code change asks for its own version.
+        # The resolved version is pinned, so a new operator alone restarts nothing; a code change asks for its version.
         version = refs["podium"].rsplit(":", 1)[1]
         patch = json.dumps({"spec": {"version": version}})
         kubectl.run("--namespace", NAMESPACE, "patch", "scoreboard", NAME, "--type=merge", f"--patch={patch}")
@@ -82,18 +82,38 @@ def missing_for_ready(scoreboard: Mapping[str, Any] | None) -> str | None:
         return "the operator to look at it"
     if ready["status"] == "True" and ready.get("observedGeneration") == generation:
         return None
-    others = [c["type"] for c in conditions if c["status"] == "False" and c["type"] not in ("Ready", "Progressing", "Degraded")]
+    others = [
+        c["type"]
+        for c in conditions
+        if c["status"] == "False" and c["type"] not in ("Ready", "Progressing", "Degraded")
+    ]
     return ready.get("message") or ", ".join(others) or f"generation {generation}"
 
 
-def uninstall_commands(instance: Instance, cluster: Cluster) -> dict[str, list[str]]:
+def uninstall_commands(cluster: Cluster) -> dict[str, list[str]]:
     """What removes Podium from a cluster that is not ours: what → command."""
     delete = ["delete", "--ignore-not-found", "--wait"]
     kubectl, helm = cluster.kubectl, str(toolchain.ensure("helm"))
     return {
         "the sample": kubectl.argv(*delete, "namespace", NAMESPACE, OBSERVABILITY_NAMESPACE),
-        "the operator": [helm, "uninstall", "podium", "-n", OPERATOR_NAMESPACE, "--ignore-not-found", *cluster.helm_connection],
-        "the resource": [helm, "uninstall", "podium-crds", "-n", OPERATOR_NAMESPACE, "--ignore-not-found", *cluster.helm_connection],
+        "the operator": [
+            helm,
+            "uninstall",
+            "podium",
+            "-n",
+            OPERATOR_NAMESPACE,
+            "--ignore-not-found",
+            *cluster.helm_connection,
+        ],
+        "the resource": [
+            helm,
+            "uninstall",
+            "podium-crds",
+            "-n",
+            OPERATOR_NAMESPACE,
+            "--ignore-not-found",
+            *cluster.helm_connection,
+        ],
         "the operator's namespace": kubectl.argv(*delete, "namespace", OPERATOR_NAMESPACE),
     }
 
@@ -118,7 +138,11 @@ def _helm(instance: Instance, cluster: Cluster, chart: str, values: Mapping[str,
             f"--timeout={_OPERATOR_SECONDS}s",
             *cluster.helm_connection,
         ],
-        env={"HELM_CACHE_HOME": f"{home}/cache", "HELM_CONFIG_HOME": f"{home}/config", "HELM_DATA_HOME": f"{home}/data"},
+        env={
+            "HELM_CACHE_HOME": f"{home}/cache",
+            "HELM_CONFIG_HOME": f"{home}/config",
+            "HELM_DATA_HOME": f"{home}/data",
+        },
         timeout=_OPERATOR_SECONDS + 30,
         log=instance.log("helm"),
     )
@@ -135,7 +159,12 @@ def _create_client(kubectl: Kubectl, client: str) -> None:
     if kubectl.get("secret", name, NAMESPACE) is not None:
         return
     data = {"clientId": client, "clientSecret": secrets.token_urlsafe(_SECRET_BYTES)}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}, "stringData": data}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "stringData": data,
+    }
     kubectl.run("create", "-f", "-", stdin=json.dumps(secret))
 
 

@@ -1,8 +1,8 @@
 """What an instance changes on the host outside its state directory, and how that is undone.
 
-That is: one network namespace with a veth pair and a route, one cgroup, some kernel settings that kubelet insists on, and
-processes, which carry the instance's id in their environment. Mounts live in a private mount namespace and vanish with
-the processes.
+That is: one network namespace with a veth pair and a route, one cgroup, some kernel settings that kubelet insists on,
+and processes, which carry the instance's id in their environment. Mounts live in a private mount namespace and vanish
+with the processes.
 """
 
 from __future__ import annotations
@@ -35,14 +35,28 @@ def create_network(instance: Instance) -> None:
     delete_network(instance)
     run(["ip", "netns", "add", instance.netns])
     inside = ["ip", "-n", instance.netns]
-    run(["ip", "link", "add", instance.host_link, "type", "veth", "peer", "name", instance.node_link, "netns", instance.netns])
+    run(
+        [
+            "ip",
+            "link",
+            "add",
+            instance.host_link,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            instance.node_link,
+            "netns",
+            instance.netns,
+        ]
+    )
     run(["ip", "address", "add", f"{instance.host_address}/30", "dev", instance.host_link])
     run(["ip", "link", "set", instance.host_link, "up"])
     run([*inside, "link", "set", "lo", "up"])
     run([*inside, "address", "add", f"{instance.node_address}/30", "dev", instance.node_link])
     run([*inside, "link", "set", instance.node_link, "up"])
-    # Without any route, connecting to a Service fails before kube-proxy's rules can redirect it to a pod. What the rules do
-    # not know yet ends on the link, where nobody has that address.
+    # Without any route, connecting to a Service fails before kube-proxy's rules can redirect it to a pod. What the
+    # rules do not know yet ends on the link, where nobody has that address.
     run([*inside, "route", "add", instance.service_cidr, "dev", instance.node_link])
     run(["ip", "route", "replace", instance.cidr, "via", instance.node_address, "dev", instance.host_link])
 

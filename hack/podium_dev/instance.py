@@ -156,7 +156,9 @@ def load_or_create() -> Instance:
         taken = {other.network for path in state_root().iterdir() if (other := _read(path)) is not None}
         created = Instance(current_id(), choose_network(taken, _routes()))
         if len(str(created.containerd_socket) + ".ttrpc") > _MAX_SOCKET_PATH:
-            raise StageError(f"the path {created.state} is too long for Unix sockets; set PODIUM_STATE to a shorter one")
+            raise StageError(
+                f"the path {created.state} is too long for Unix sockets; set PODIUM_STATE to a shorter one"
+            )
         created.save()
         return created
 

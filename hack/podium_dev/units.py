@@ -32,9 +32,7 @@ def units(instance: Instance, program: Callable[[str], Path]) -> list[UnitSpec]:
         return {"name": name, "argv": argv, "log": str(instance.log(name)), "needs": needs}
 
     return [
-        unit(
-            "containerd", {"config": str(instance.state / "containerd.toml")}, None, executable="/usr/bin/containerd"
-        ),
+        unit("containerd", {"config": str(instance.state / "containerd.toml")}, None, executable="/usr/bin/containerd"),
         unit(
             "etcd",
             {
