@@ -60,7 +60,8 @@ class Component:
 
 
 APPLICATION_FIELDS = (
-    "boards", "actions", "tiers", "security", "services", "cdn", "observability", "gateway", "redis", "nats", "postgres",
+    "boards", "actions", "tiers", "security", "services", "cdn", "observability", "gateway", "redis", "nats",
+    "postgres",
 )  # fmt: skip
 
 BASE = Component("base", (defaults.build,), ())

@@ -37,15 +37,14 @@ COLUMNS = (
 
 
 def _defaults(model: type[BaseModel]) -> dict[str, Any]:
-    """Structural defaults by property: `{}` where the nested fields have their own."""
+    """Structural defaults by property, written out in full because CEL rules are checked on them as they stand."""
     found: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         if field.is_required():
             continue
         value = field.get_default(call_default_factory=True)
         if isinstance(value, BaseModel):
-            nested_alone = type(value)() == value
-            found[field.alias or name] = {} if nested_alone else value.model_dump(by_alias=True, exclude_none=True)
+            found[field.alias or name] = value.model_dump(by_alias=True, exclude_none=True)
         elif isinstance(value, list):
             found[field.alias or name] = [item.model_dump(by_alias=True, exclude_none=True) for item in value]
         elif value is not None:
@@ -114,7 +113,6 @@ def schema_of(model: type[BaseModel]) -> JSON:
 
 def definition() -> JSON:
     """The whole CustomResourceDefinition."""
-    spec_schema = {**schema_of(ScoreboardSpec), "default": {}}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -154,7 +152,7 @@ def definition() -> JSON:
                                 "apiVersion": {"type": "string"},
                                 "kind": {"type": "string"},
                                 "metadata": {"type": "object"},
-                                "spec": spec_schema,
+                                "spec": schema_of(ScoreboardSpec),
                                 "status": schema_of(ScoreboardStatus),
                             },
                         }

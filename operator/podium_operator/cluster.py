@@ -1,0 +1,182 @@
+"""The Kubernetes API as the operator uses it: objects as plain JSON, writes by server-side apply. Does I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from kubernetes.aio import client, config
+from kubernetes.aio.client.exceptions import ApiException
+
+from podium_operator.builders.base import MANAGER
+from podium_operator.spec import JSON
+
+TIMEOUT_SECONDS = 30
+"""Longest wait for one answer of the API server."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object and where the API serves it."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+    def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
+        """Path of a collection, an object or its subresource; without a namespace, the collection of all namespaces."""
+        root = f"/api/{self.api_version}" if "/" not in self.api_version else f"/apis/{self.api_version}"
+        parts = [root, *(["namespaces", namespace] if namespace else []), self.plural, name, subresource]
+        return "/".join(part for part in parts if part)
+
+
+SCOREBOARD = Kind("podium.dev/v1alpha1", "Scoreboard", "scoreboards")
+SECRET = Kind("v1", "Secret", "secrets")
+POD = Kind("v1", "Pod", "pods")
+CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+ENDPOINTS = Kind("v1", "Endpoints", "endpoints")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+SERVICE = Kind("v1", "Service", "services")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets")
+JOB = Kind("batch/v1", "Job", "jobs")
+REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
+EVENT = Kind("events.k8s.io/v1", "Event", "events")
+
+OWNED = (
+    CONFIG_MAP,
+    Kind("v1", "ServiceAccount", "serviceaccounts"),
+    SERVICE,
+    Kind("rbac.authorization.k8s.io/v1", "Role", "roles"),
+    Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
+    Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+    Kind("networking.k8s.io/v1", "Ingress", "ingresses"),
+    Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    STATEFUL_SET,
+    DEPLOYMENT,
+    Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    JOB,
+)
+"""Kinds of the objects that builders make: these are applied, watched and pruned."""
+
+BY_NAME = {(kind.api_version, kind.kind): kind for kind in OWNED}
+
+
+def kind_of(item: JSON) -> Kind:
+    """Kind of an object that a builder made. Raises KeyError for one that the operator has no rights for."""
+    return BY_NAME[(item["apiVersion"], item["kind"])]
+
+
+class Conflict(Exception):
+    """The object exists already, or was changed in between."""
+
+
+class Refused(Exception):
+    """The API server does not accept the request (a client error); the message is its own."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def _message(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body or "{}").get("message") or error.reason)
+    except (ValueError, AttributeError):
+        return str(error.reason)
+
+
+class Cluster:
+    """A connection to the API server."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self.api = api
+
+    @classmethod
+    async def connect(cls) -> Cluster:
+        """From inside a pod with its ServiceAccount, else by the current kubeconfig."""
+        try:
+            config.load_incluster_config()  # type: ignore[no-untyped-call]
+        except config.ConfigException:
+            await config.load_kube_config()  # type: ignore[no-untyped-call]
+        return cls(client.ApiClient())
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.api.close()  # type: ignore[no-untyped-call]
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> JSON:
+        url = self.api.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        await self._authorize(headers)
+        response = await self.api.rest_client.request(  # type: ignore[no-untyped-call]
+            method, url, headers=headers, body=body, _request_timeout=TIMEOUT_SECONDS
+        )
+        data = await response.read()
+        if 200 <= response.status < 300:
+            result: JSON = json.loads(data) if data else {}
+            return result
+        error = ApiException(status=response.status, reason=response.reason)
+        error.body = data.decode(errors="replace") if data else ""
+        if response.status == 409:
+            raise Conflict(_message(error))
+        raise Refused(response.status, _message(error))
+
+    async def _authorize(self, headers: dict[str, str]) -> None:
+        for auth in (await self.api.configuration.auth_settings()).values():
+            if auth.get("in") == "header" and auth.get("value"):
+                headers[auth["key"]] = auth["value"]
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> JSON | None:
+        """The object, or None if there is none."""
+        try:
+            return await self._call("GET", kind.path(namespace, name))
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def find(self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None) -> list[JSON]:
+        """All objects with these labels; kind and apiVersion are filled in."""
+        query = {"labelSelector": ",".join(f"{k}={v}" for k, v in labels.items())} if labels else {}
+        answer = await self._call("GET", kind.path(namespace), query)
+        return [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer.get("items", [])]
+
+    async def create(self, kind: Kind, namespace: str, item: JSON) -> JSON:
+        """Make the object. Raises Conflict if it exists."""
+        return await self._call("POST", kind.path(namespace), {"fieldManager": MANAGER}, item)
+
+    async def apply(self, kind: Kind, item: JSON, manager: str = MANAGER) -> JSON:
+        """Server-side apply: the fields given are the manager's, whoever had them before; its former fields go."""
+        meta = item["metadata"]
+        query = {"fieldManager": manager, "force": "true"}
+        path = kind.path(meta["namespace"], meta["name"])
+        return await self._call("PATCH", path, query, item, "application/apply-patch+yaml")
+
+    async def merge(
+        self, kind: Kind, namespace: str, name: str, patch: JSON, subresource: str = "", manager: str = MANAGER
+    ) -> JSON:
+        """JSON merge patch of an object or its subresource."""
+        path = kind.path(namespace, name, subresource)
+        return await self._call("PATCH", path, {"fieldManager": manager}, patch, "application/merge-patch+json")
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str | None = None) -> None:
+        """Delete the object, and what it owns in the background. One that is gone already is no error."""
+        options: JSON = {"propagationPolicy": "Background"}
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        try:
+            await self._call("DELETE", kind.path(namespace, name), body=options)
+        except Refused as error:
+            if error.status != 404:
+                raise

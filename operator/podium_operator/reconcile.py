@@ -1,0 +1,375 @@
+"""Level-triggered reconcile: compares what is with what should be, and takes the next steps towards it. Does I/O.
+
+One call looks at everything and never relies on what woke it, so a missed event, a restart of the operator or two
+calls in a row change nothing. Order: Secrets → stores → migration → application and gateway; what is rendered no
+longer goes last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
+
+from podium_operator import credentials, observe, recorder, revisions, status
+from podium_operator.builders import config, services
+from podium_operator.builders.base import MANAGER, Inputs, selector
+from podium_operator.cluster import (
+    CLAIM,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    ENDPOINTS,
+    JOB,
+    OWNED,
+    REVISION,
+    SCOREBOARD,
+    Cluster,
+    Conflict,
+    Refused,
+    kind_of,
+)
+from podium_operator.components import BASE, MIGRATION, STORES, Rendered, render
+from podium_operator.objects import Key, in_shape, is_owned_by, job_state, key_of, owner_reference, prepared
+from podium_operator.revisions import Revision
+from podium_operator.settings import OperatorSettings
+from podium_operator.spec import JSON, ScoreboardSpec
+
+log = logging.getLogger(__name__)
+
+PARALLEL = 8
+"""Objects that are applied at the same time."""
+
+SOON_SECONDS = 2.0
+"""A roll-out is looked at again after this, even if no watch says anything (a store does not tell when it is formed)."""
+
+WORKLOADS = ("StatefulSet", "Deployment", "Job", "HorizontalPodAutoscaler")
+"""Kinds that are applied after the others of their component, on which they rely."""
+
+MIRRORED = "endpoints.kubernetes.io/managed-by"
+"""Label of Endpoints that Kubernetes itself derives from a Service."""
+
+INITIAL_SCALE = "podium-operator-scale"
+"""Field manager that raises a new Deployment to its least number of pods; afterwards its autoscaler owns the field."""
+
+
+async def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name: str) -> float | None:
+    """Bring one Scoreboard closer to its spec.
+
+    Returns seconds until it should be looked at again, or None for no hurry.
+
+    Raises Refused or Conflict if the API server did not accept a step; the status says so and a later call tries again.
+    """
+    scoreboard = await cluster.get(SCOREBOARD, namespace, name)
+    if scoreboard is None or scoreboard["metadata"].get("deletionTimestamp"):
+        return None  # owner references do the rest; there is no finalizer that could stick
+    try:
+        spec = ScoreboardSpec.model_validate(scoreboard["spec"])
+    except ValidationError as error:
+        text = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
+        await _fail(cluster, scoreboard, f"the spec is not valid: {text}")
+        return None
+    try:
+        return await _Pass(cluster, settings, scoreboard, spec).run()
+    except (Refused, Conflict) as error:
+        await _fail(cluster, scoreboard, f"the API server refused a step: {error}")
+        raise
+
+
+async def _fail(cluster: Cluster, scoreboard: JSON, message: str) -> None:
+    """Say in the status that nothing could be applied, leaving the rest of it as it is."""
+    seen = status.Seen(scoreboard["metadata"]["generation"], {}, False, False, error=message)
+    old = scoreboard.get("status", {}).get("conditions", [])
+    fresh = [c for c in status.conditions(seen) if c.type != "Progressing"]
+    kept = [item for item in old if item["type"] not in {c.type for c in fresh}]
+    await recorder.record_changes(cluster, scoreboard, fresh, old)
+    await _write_status(cluster, scoreboard, {"conditions": [*status.merged(fresh, old), *kept]})
+
+
+async def _write_status(cluster: Cluster, scoreboard: JSON, new: JSON) -> None:
+    old = scoreboard.get("status", {})
+    changed = {name: value for name, value in new.items() if old.get(name) != value}
+    if changed:
+        meta = scoreboard["metadata"]
+        await cluster.merge(SCOREBOARD, meta["namespace"], meta["name"], {"status": changed}, "status")
+
+
+@dataclass
+class _Chosen:
+    """Which revision is applied, and why."""
+
+    revision: Revision
+    is_target: bool
+    rollback: str = ""
+
+
+class _Pass:
+    """One look at one Scoreboard."""
+
+    def __init__(self, cluster: Cluster, settings: OperatorSettings, scoreboard: JSON, spec: ScoreboardSpec) -> None:
+        self.cluster = cluster
+        self.settings = settings
+        self.scoreboard = scoreboard
+        self.spec = spec
+        self.name: str = scoreboard["metadata"]["name"]
+        self.namespace: str = scoreboard["metadata"]["namespace"]
+        self.generation: int = scoreboard["metadata"]["generation"]
+        self.live: dict[Key, JSON] = {}
+        self.waiting = ""
+
+    async def run(self) -> float | None:
+        found = await credentials.ensure(self.cluster, self.scoreboard, self.spec)
+        known = await self._revisions()
+        chosen = await self._choose(known, self._inputs(found))
+        await self._look()
+        await self._apply_part(chosen.revision, [BASE.name, *(store.name for store in STORES)])
+        health = await observe.stores(
+            self.cluster, self.name, self.namespace, self.spec, self.live, found.redis_password
+        )
+        migrated = await self._migrate(chosen, health)
+        if migrated:
+            await self._apply_part(chosen.revision, _after_migration(chosen.revision))
+            await self._scale_up()
+            await self._prune(chosen)
+        await self._adopt()
+        health |= observe.workloads(self.name, self.spec, self.live)
+        chosen = await self._judge(known, chosen, health, migrated)
+        await self._report(known, chosen, health, found.problems)
+        await self._forget(known, chosen)
+        settled = chosen.revision.complete and all(part.whole for part in health.values())
+        return None if settled else SOON_SECONDS
+
+    def _inputs(self, found: credentials.Credentials) -> Inputs:
+        version = self.spec.version or self.scoreboard.get("status", {}).get("version") or self.settings.version
+        return Inputs(
+            name=self.name,
+            namespace=self.namespace,
+            spec=self.spec,
+            images=self.settings.images(version),
+            version=version,
+            operator_namespace=self.settings.namespace,
+            secret_checksums=found.checksums,
+        )
+
+    async def _revisions(self) -> list[Revision]:
+        items = await self.cluster.find(REVISION, self.namespace, selector(self.name, revisions.COMPONENT))
+        return [revisions.from_object(item) for item in items if is_owned_by(item, self.scoreboard)]
+
+    async def _choose(self, known: list[Revision], inputs: Inputs) -> _Chosen:
+        """Render the spec, record it if it is new, and choose between it and the last good revision."""
+        current = revisions.newest(known)
+        rendered: dict[str, Rendered] = render(inputs, current.components if current else {})
+        number = (current.number if current else 0) + 1
+        wanted = revisions.named(self.name, inputs.version, config.url(inputs), rendered, number)
+        if current is not None and current.name == wanted.name:
+            target = current
+        elif current is not None and self.spec.paused:
+            return _Chosen(current, is_target=False)
+        else:
+            target = await self._record(known, wanted)
+        good = revisions.last_good(known)
+        if target.has_failed(self.generation) and good is not None and good.name != target.name:
+            return _Chosen(good, is_target=False, rollback=target.failed)
+        return _Chosen(target, is_target=True)
+
+    async def _record(self, known: list[Revision], wanted: Revision) -> Revision:
+        """Store a revision, or make one that was there before the newest again."""
+        before = next((revision for revision in known if revision.name == wanted.name), None)
+        if before is None:
+            await self.cluster.create(REVISION, self.namespace, revisions.to_object(wanted, self.scoreboard))
+            known.append(wanted)
+            target = wanted
+        else:
+            annotations = {revisions.FAILED: None, revisions.FAILED_GENERATION: None}
+            patch = {"revision": wanted.number, "metadata": {"annotations": annotations}}
+            await self.cluster.merge(REVISION, self.namespace, wanted.name, patch)
+            target = replace(before, number=wanted.number, failed="", failed_generation=0)
+            known[known.index(before)] = target
+        note = f"rolling out revision {target.name} (version {target.version})"
+        await recorder.record(self.cluster, self.scoreboard, "Normal", "RolloutStarted", note, "RollOut")
+        return target
+
+    async def _look(self) -> None:
+        """Read all objects of this Scoreboard that exist."""
+        chosen = {**selector(self.name), "app.kubernetes.io/managed-by": MANAGER}
+        found = await asyncio.gather(*(self.cluster.find(kind, self.namespace, chosen) for kind in OWNED))
+        self.live = {key_of(item): item for items in found for item in items}
+
+    async def _apply_part(self, revision: Revision, names: Iterable[str]) -> None:
+        """Apply components in their order; in each, what others rely on first."""
+        for name in names:
+            objects = revision.components[name].objects
+            await self._apply_all(revision, [item for item in objects if item["kind"] not in WORKLOADS])
+            await self._apply_all(revision, [item for item in objects if item["kind"] in WORKLOADS])
+
+    async def _apply_all(self, revision: Revision, objects: list[JSON]) -> None:
+        gate = asyncio.Semaphore(PARALLEL)
+
+        async def one(item: JSON) -> None:
+            wanted = prepared(item, self.scoreboard)
+            before = self.live.get(key_of(item))
+            if in_shape(before, wanted):
+                return
+            async with gate:
+                self.live[key_of(item)] = await self.cluster.apply(kind_of(item), wanted)
+            if before is None and revision.complete:
+                note = f"{item['kind']} {item['metadata']['name']} was missing and has been made again"
+                await recorder.record(self.cluster, self.scoreboard, "Warning", "Restored", note, "Restore")
+
+        await asyncio.gather(*(one(item) for item in objects))
+
+    async def _migrate(self, chosen: _Chosen, health: dict[str, status.Health]) -> bool:
+        """Run the migration of a revision; True once its services may start.
+
+        A revision that was rolled out before needs no gate, and when going back the schema stays: migrations
+        only ever add what the version before can live with.
+        """
+        if not chosen.is_target and chosen.rollback:
+            return True
+        (job,) = (item for item in chosen.revision.components[MIGRATION.name].objects if item["kind"] == JOB.kind)
+        exists = key_of(job) in self.live
+        unformed = sorted(name for name, part in health.items() if not part.works)
+        if not exists and unformed:
+            details = "; ".join(f"{name}: {health[name].problem or 'starting'}" for name in unformed)
+            self.waiting = f"waiting for the stores ({details})"
+            return chosen.revision.good
+        await self._apply_part(chosen.revision, [MIGRATION.name])
+        state = job_state(self.live[key_of(job)])
+        if state != "complete":
+            self.waiting = f"migration {job['metadata']['name']} is {state}"
+        return state == "complete" or chosen.revision.good
+
+    async def _scale_up(self) -> None:
+        """A new Deployment starts with one pod; do not wait for the autoscaler's next look to have the least number."""
+        for role in services.ROLES:
+            key = (DEPLOYMENT.api_version, DEPLOYMENT.kind, f"{self.name}-{role.name}")
+            least = getattr(self.spec.services, role.name).min_replicas
+            item = self.live.get(key)
+            if item is not None and item["spec"].get("replicas", 1) < least:
+                patch = {"spec": {"replicas": least}}
+                self.live[key] = await self.cluster.merge(
+                    DEPLOYMENT, self.namespace, key[2], patch, manager=INITIAL_SCALE
+                )
+
+    async def _prune(self, chosen: _Chosen) -> None:
+        """Delete what belongs to this Scoreboard and is rendered no longer."""
+        wanted = {key_of(item) for item in chosen.revision.objects()}
+        for key, item in list(self.live.items()):
+            if key in wanted or not is_owned_by(item, self.scoreboard) or _made_by_another(item):
+                continue
+            if chosen.rollback and item["kind"] == JOB.kind:
+                continue  # its log says why the roll-out failed
+            await self.cluster.delete(kind_of(item), self.namespace, key[2], item["metadata"]["uid"])
+            del self.live[key]
+
+    async def _adopt(self) -> None:
+        """Give an owner to what other controllers made for this Scoreboard, so that it goes with it.
+
+        Volumes only under deletionPolicy Delete; what Patroni keeps about its cluster always, because it can be
+        made anew from the volumes and would stop a cluster with new volumes from starting.
+        """
+        reference = owner_reference(self.scoreboard)
+        for kind in (CLAIM, ENDPOINTS, CONFIG_MAP):
+            owned = kind is not CLAIM or self.spec.deletion_policy == "Delete"
+            labels = selector(self.name) if kind is CLAIM else selector(self.name, "postgres")
+            for item in await self.cluster.find(kind, self.namespace, labels):
+                if MIRRORED in item["metadata"].get("labels", {}):
+                    continue
+                references = item["metadata"].get("ownerReferences", [])
+                others = [each for each in references if each.get("uid") != reference["uid"]]
+                if any(each.get("controller") for each in others):
+                    continue
+                wanted = [*others, reference] if owned else others
+                if wanted != references:
+                    patch = {"metadata": {"ownerReferences": wanted or None}}
+                    await self.cluster.merge(kind, self.namespace, item["metadata"]["name"], patch)
+
+    async def _judge(
+        self, known: list[Revision], chosen: _Chosen, health: dict[str, status.Health], migrated: bool
+    ) -> _Chosen:
+        """Note that a roll-out is complete, or give it up and go back on the next look."""
+        revision = chosen.revision
+        if not chosen.is_target or revision.complete:
+            return chosen
+        problem = self._failure(revision, health)
+        if problem and any(other.good and other.name != revision.name for other in known):
+            annotations = {revisions.FAILED: problem, revisions.FAILED_GENERATION: str(self.generation)}
+            await self.cluster.merge(
+                REVISION, self.namespace, revision.name, {"metadata": {"annotations": annotations}}
+            )
+            good = revisions.last_good(other for other in known if other.name != revision.name)
+            assert good is not None
+            note = f"{problem}; going back to revision {good.name} (version {good.version})"
+            await recorder.record(self.cluster, self.scoreboard, "Warning", "RolledBack", note, "RollBack")
+            return _Chosen(good, is_target=False, rollback=problem)
+        done = migrated and not self.waiting and all(part.rolled_out and part.works for part in health.values())
+        if not done:
+            return chosen
+        mark = {"metadata": {"annotations": {revisions.GOOD: str(revision.number)}}}
+        await self.cluster.merge(REVISION, self.namespace, revision.name, mark)
+        finished = replace(revision, good_number=revision.number)
+        known[known.index(revision)] = finished
+        note = f"revision {revision.name} (version {revision.version}) is rolled out"
+        await recorder.record(self.cluster, self.scoreboard, "Normal", "RolledOut", note, "RollOut")
+        return _Chosen(finished, is_target=True)
+
+    def _failure(self, revision: Revision, health: dict[str, status.Health]) -> str:
+        """Why the roll-out cannot succeed, or an empty text."""
+        stuck = sorted(name for name, part in health.items() if part.failed)
+        if stuck:
+            return f"the roll-out of revision {revision.name} made no progress: {', '.join(stuck)}"
+        for item in revision.components[MIGRATION.name].objects:
+            live = self.live.get(key_of(item))
+            if live is not None and item["kind"] == JOB.kind and job_state(live) == "failed":
+                return f"the migration of revision {revision.name} failed"
+        return ""
+
+    async def _report(
+        self, known: list[Revision], chosen: _Chosen, health: dict[str, status.Health], problems: list[str]
+    ) -> None:
+        seen = status.Seen(
+            generation=self.generation,
+            components=health,
+            target_is_applied=chosen.is_target,
+            target_is_good=chosen.revision.complete,
+            paused=self.spec.paused,
+            rollback=chosen.rollback,
+            waiting=self.waiting,
+            problems=tuple(problems),
+        )
+        conditions = status.conditions(seen)
+        old = self.scoreboard.get("status", {}).get("conditions", [])
+        good = revisions.last_good(known)
+        counted = await observe.counts(self.cluster, self.name, self.namespace)
+        await recorder.record_changes(self.cluster, self.scoreboard, conditions, old)
+        await _write_status(
+            self.cluster,
+            self.scoreboard,
+            {
+                "observedGeneration": self.generation,
+                "conditions": status.merged(conditions, old),
+                "version": chosen.revision.version,
+                "currentRevision": chosen.revision.name,
+                "lastGoodRevision": good.name if good else None,
+                "url": chosen.revision.url,
+                "components": {name: {"ready": h.ready, "desired": h.desired} for name, h in health.items()},
+                **counted,
+            },
+        )
+
+    async def _forget(self, known: list[Revision], chosen: _Chosen) -> None:
+        for revision in revisions.superfluous(known):
+            if revision.name != chosen.revision.name:
+                await self.cluster.delete(REVISION, self.namespace, revision.name)
+
+
+def _made_by_another(item: JSON) -> bool:
+    """Whether the object was not applied by the operator, such as what Patroni stores in ConfigMaps."""
+    return not any(entry.get("manager") == MANAGER for entry in item["metadata"].get("managedFields", []))
+
+
+def _after_migration(revision: Revision) -> list[str]:
+    before = {BASE.name, MIGRATION.name, *(store.name for store in STORES)}
+    return [name for name in revision.components if name not in before]
