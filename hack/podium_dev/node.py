@@ -32,10 +32,10 @@ def up(instance: Instance) -> None:
                 instance.save()
         with stage("Start the Kubernetes node") as shown:
             _prepare(instance)
-            _start(instance)
-            _wait_alive(instance, shown, "containerd", _containerd_answers)
+            process = _start(instance)
+            _wait_alive(process, instance, shown, "containerd", _containerd_answers)
             addons.import_images(instance)
-            _wait_alive(instance, shown, "kube-apiserver", _api_answers)
+            _wait_alive(process, instance, shown, "kube-apiserver", _api_answers)
             addons.apply(instance)
             _wait_node(instance, shown)
         (instance.state / "complete").touch()
@@ -91,7 +91,7 @@ def _prepare(instance: Instance) -> None:
     (instance.state / "units.json").write_text(json.dumps(units.units(instance, toolchain.ensure)))
 
 
-def _start(instance: Instance) -> None:
+def _start(instance: Instance) -> subprocess.Popen[bytes]:
     """Start the node's init in new mount and PID namespaces, inside the instance's network namespace and cgroup.
 
     `--kill-child` and the PID namespace see to it that no process of the node outlives its init.
@@ -109,7 +109,7 @@ def _start(instance: Instance) -> None:
         host.MARKER: f"{instance.id}/node",
     }
     with instance.log("supervisor").open("ab") as log:
-        subprocess.Popen(
+        return subprocess.Popen(
             ["sh", "-euc", f"{enter}; {become}", "node", *memberships],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -148,9 +148,15 @@ def _api_answers(instance: Instance) -> bool:
     return admin.exists() and succeeds(Kubectl(admin).argv("get", "--raw=/readyz", "--request-timeout=3s"), 10)
 
 
-def _wait_alive(instance: Instance, shown: Stage, name: str, answers: Callable[[Instance], bool]) -> None:
+def _wait_alive(
+    process: subprocess.Popen[bytes],
+    instance: Instance,
+    shown: Stage,
+    name: str,
+    answers: Callable[[Instance], bool],
+) -> None:
     def missing() -> str | None:
-        if not host.processes(instance, "node"):
+        if process.poll() is not None:
             raise StageError("the node's processes ended", instance.log("supervisor"))
         return None if answers(instance) else name
 
