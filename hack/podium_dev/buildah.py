@@ -1,7 +1,8 @@
-"""A thin driver of buildah: one storage of our own, builds in a chroot, finished images exported to an OCI image layout."""
+"""A thin driver of buildah: one storage of our own, builds in a chroot, images exported to an OCI image layout."""
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 from pathlib import Path
@@ -103,26 +104,22 @@ class Buildah:
         lines = ["[global]", "disable-pip-version-check = true"]
         if _CA_BUNDLE.is_file():
             lines.append("cert = /run/ca.crt")
-        for option in _PIP_OPTIONS:
-            value = _pip_option(option)
-            if value:
-                lines.append(f"{option} = {value}")
+        lines += [f"{option} = {value}" for option, value in _pip_options().items()]
         path.touch(mode=0o600)
         path.write_text("\n".join(lines) + "\n")
         return path
 
 
-def _pip_option(option: str) -> str | None:
-    for section in (":env:", "global", "install"):
-        done = subprocess.run(
-            ["python3", "-m", "pip", "config", "get", f"{section}.{option}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode == 0:
-            return done.stdout.strip()
-    return None
+def _pip_options() -> dict[str, str]:
+    """How the pip of this machine is configured, its environment variables first; empty where it has no pip."""
+    done = subprocess.run(["python3", "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    lines = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    return {
+        option: str(ast.literal_eval(lines[key]))
+        for option in _PIP_OPTIONS
+        for key in (f"global.{option}", f"install.{option}", f":env:.{option}")
+        if key in lines
+    }
 
 
 def _is_json(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """Container images: built from `images/NAME/Dockerfile` only if their content changed, and tagged by that content.
 
-Buildah's storage, the finished layers (an OCI image layout) and one small description per image lie in the cache, shared
-by all checkouts. `containerd_import` brings images from there into a node.
+Buildah's storage, the finished layers (an OCI image layout) and one small description per image lie in the cache,
+shared by all checkouts. `containerd_import` brings images from there into a node.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ KEPT_PER_NAME = 4
 """Finished images of each name that stay in the cache: several checkouts, and going back one change, cost nothing."""
 
 _PARALLEL_BUILDS = 2
+_ATTEMPTS = 5
 _BASE_RECIPE = (
     "mmdebstrap --variant=minbase --include=usr-is-merged --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
-    " --dpkgopt=path-exclude=/usr/share/man/* --dpkgopt=path-exclude=/usr/share/doc/* --dpkgopt=path-exclude=/usr/share/locale/*"
+    " --dpkgopt=path-exclude=/usr/share/man/* --dpkgopt=path-exclude=/usr/share/doc/*"
+    " --dpkgopt=path-exclude=/usr/share/locale/*"
     ' --aptopt=Acquire::Languages{"none"} bookworm'
 )
 
@@ -66,7 +68,6 @@ IMAGES: tuple[Image, ...] = (
     Image("postgres"),
     Image("zipkin"),
     Image("redis"),
-    Image("pause"),
     Image("nats", program="nats-server"),
     Image("envoy", program="envoy"),
     Image("ratelimit", program="ratelimit"),
@@ -77,9 +78,7 @@ IMAGES: tuple[Image, ...] = (
 
 def references(names: Iterable[str] | None = None) -> dict[str, str]:
     """The reference of each image (name → `localhost/podium/NAME:TAG`) as its content is now, built or not."""
-    wanted = _selected(names)
-    base = _base_tag()
-    return {image.name: f"{PREFIX}{image.name}:{_tag(image, base)}" for image in wanted}
+    return {image.name: _reference(image) for image in _selected(names)}
 
 
 def build_all(names: Iterable[str] | None = None, note: Callable[[str], None] = lambda _: None) -> dict[str, str]:
@@ -99,9 +98,8 @@ def build_all(names: Iterable[str] | None = None, note: Callable[[str], None] = 
         builder.clear_debris()
         base = _build_base(builder, note)
         with ThreadPoolExecutor(_PARALLEL_BUILDS) as pool:
-            jobs = [pool.submit(_build, builder, image, refs[image.name], base, note) for image in missing]
-        for job in jobs:
-            job.result()
+            jobs = {image.name: pool.submit(_build, builder, image, base, note) for image in missing}
+        refs |= {name: job.result() for name, job in jobs.items()}
         _forget_old(builder)
     return refs
 
@@ -160,14 +158,14 @@ def _base_tag() -> str:
     return hashlib.sha256(_BASE_RECIPE.encode() + recipe).hexdigest()[:12]
 
 
-def _tag(image: Image, base: str) -> str:
-    digest = hashlib.sha256(base.encode())
+def _reference(image: Image) -> str:
+    digest = hashlib.sha256(_base_tag().encode())
     for file in image.inputs():
         name = file.relative_to(REPOSITORY) if file.is_relative_to(REPOSITORY) else file.name
         executable = bool(file.stat().st_mode & 0o100)
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"{name}\0{executable}\0{content}\n".encode())
-    return digest.hexdigest()[:12]
+        with file.open("rb") as content:
+            digest.update(f"{name}\0{executable}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return f"{PREFIX}{image.name}:{digest.hexdigest()[:12]}"
 
 
 def _description(ref: str) -> Path:
@@ -205,10 +203,17 @@ def _context(image: Image) -> Path:
     return context
 
 
-def _build(builder: Buildah, image: Image, ref: str, base: str, note: Callable[[str], None]) -> None:
-    note(f"{image.name}: building")
+def _build(builder: Buildah, image: Image, base: str, note: Callable[[str], None]) -> str:
+    """Build and export one image and return its reference. Sources edited meanwhile are built again."""
     log = cache.root() / "logs" / f"image-{image.name}.log"
-    builder.build(ref, image.folder / "Dockerfile", _context(image), base=base, log=log)
+    for _ in range(_ATTEMPTS):
+        ref = _reference(image)
+        note(f"{image.name}: building")
+        builder.build(ref, image.folder / "Dockerfile", _context(image), base=base, log=log)
+        if ref == _reference(image):
+            break
+    else:
+        raise StageError(f"the sources of the image {image.name} kept changing while it was built", log)
     descriptor = builder.export(ref, log=log)
     description = _description(ref)
     description.parent.mkdir(parents=True, exist_ok=True)
@@ -216,6 +221,7 @@ def _build(builder: Buildah, image: Image, ref: str, base: str, note: Callable[[
     temporary.write_text(json.dumps(descriptor))
     temporary.rename(description)
     note(f"{image.name}: done")
+    return ref
 
 
 def _forget_old(builder: Buildah) -> None:
