@@ -111,11 +111,12 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
         committer = Committer(ScoreStore(pool, rules), outbox)
         batcher: Batcher[Update, Settled] = Batcher(committer.commit)
         events = SecurityEvents(lambda: runtime.bus)
+        nonces = NonceStore(redis)
         gate = Gate(
             verifier,
             keys,
             runtime.security,
-            NonceStore(redis),
+            nonces,
             events,
             signing_required=settings.scores.request_signing == "Required",
         )
@@ -127,6 +128,7 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
             asyncio.create_task(events.run(), name="security-events"),
             asyncio.create_task(runtime.follow_security(settings), name="security-state"),
         )
+        await nonces.warm_up()
         try:
             yield
         finally:

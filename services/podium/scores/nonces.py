@@ -6,6 +6,7 @@ counts nothing. So an update goes on without it; that is counted and logged.
 
 import asyncio
 import hashlib
+import secrets
 import time
 from collections.abc import Callable
 
@@ -24,6 +25,9 @@ NONCE_TTL_SECONDS = 660
 NONCE_TIMEOUT_SECONDS = 0.25
 """How long an update waits for Redis."""
 
+WARM_UP_SECONDS = 2.0
+"""How long the start of the process waits for Redis, which it does not need."""
+
 PAUSE_SECONDS = 1.0
 """After a failure Redis is left alone for so long, so an outage does not cost every update the time-out."""
 
@@ -31,12 +35,20 @@ _log = structlog.get_logger("podium.scores.nonces")
 
 
 class NonceStore:
-    """Remembers nonces by key."""
+    """Remembers nonces by key. Needs Redis 7 or newer (``SET … NX GET``)."""
 
     def __init__(self, redis: RedisCluster, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = redis
         self._clock = clock
         self._paused_until = 0.0
+
+    async def warm_up(self) -> None:
+        """Learn the cluster's nodes ahead of the first update; never raises for a cluster that is away."""
+        try:
+            async with asyncio.timeout(WARM_UP_SECONDS):
+                await self._redis.initialize()
+        except OUTAGE as error:
+            _log.warning("nonce store is away", error=type(error).__name__)
 
     async def spend(self, keyid: str, nonce: str) -> bool:
         """Take the nonce; False if it was spent before. True, too, while Redis is away."""
@@ -44,6 +56,8 @@ class NonceStore:
             NONCES_UNCHECKED.inc()
             return True
         key = f"nonce:{keyid}:{hashlib.sha256(nonce.encode()).hexdigest()}"
+        # The client repeats a command whose connection broke: only the value tells its own first try from a replay.
+        token = secrets.token_bytes(8)
         with tracer.start_as_current_span(
             "SET nonce",
             kind=trace.SpanKind.CLIENT,
@@ -52,7 +66,8 @@ class NonceStore:
         ) as span:
             try:
                 async with asyncio.timeout(NONCE_TIMEOUT_SECONDS):
-                    return bool(await self._redis.set(key, b"1", nx=True, ex=NONCE_TTL_SECONDS))
+                    before = await self._redis.set(key, token, nx=True, get=True, ex=NONCE_TTL_SECONDS)
+                    return before is None or before == token
             except OUTAGE as error:
                 span.set_status(trace.Status(trace.StatusCode.ERROR))
                 self._paused_until = self._clock() + PAUSE_SECONDS

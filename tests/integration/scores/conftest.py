@@ -7,7 +7,7 @@ import pytest
 
 from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
 from podium.scores.app import Settings
-from tests.integration.scores.support import Scores, make_settings, running
+from tests.integration.scores.support import Scores, connect_database, make_settings, running
 
 
 @pytest.fixture
@@ -28,13 +28,7 @@ async def scores(settings: Settings) -> AsyncIterator[Scores]:
 @pytest.fixture
 async def database(database_settings: DatabaseSettings) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
     """A connection to look at what was written."""
-    connection = await asyncpg.connect(
-        host=database_settings.host,
-        port=database_settings.port,
-        user=database_settings.user,
-        password=database_settings.password.get_secret_value(),
-        database=database_settings.name,
-    )
+    connection = await connect_database(database_settings)
     try:
         yield connection
     finally:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import asyncpg
 import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -144,3 +145,14 @@ def slug(response: httpx.Response) -> tuple[int, str]:
 def with_limit(settings: Settings, limit: int) -> Settings:
     """The same with another limit per user and minute."""
     return replace(settings, scores=settings.scores.model_copy(update={"updates_per_user_per_minute": limit}))
+
+
+async def connect_database(settings: DatabaseSettings) -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection of the tests' own, to look at what was written."""
+    return await asyncpg.connect(
+        host=settings.host,
+        port=settings.port,
+        user=settings.user,
+        password=settings.password.get_secret_value(),
+        database=settings.name,
+    )
