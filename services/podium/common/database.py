@@ -17,6 +17,9 @@ CONNECT_TIMEOUT_SECONDS = 3.0
 STATEMENT_TIMEOUT_SECONDS = 5.0
 POOL_WAIT_SECONDS = 2.0
 
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg raises; the last one, among others, where a connection broke while a statement was being prepared."""
+
 _AWAY = (
     "08",  # connection exceptions
     "57P",  # operator intervention: shut-down, crash, cannot connect now
@@ -69,7 +72,7 @@ def is_outage(error: BaseException) -> bool:
         return False
     return isinstance(
         error,
-        OSError | TimeoutError | PoolTimeout | asyncpg.InterfaceError,
+        OSError | TimeoutError | PoolTimeout | asyncpg.InterfaceError | asyncpg.InternalClientError,
     )
 
 
@@ -78,7 +81,7 @@ async def outage_mapped(operation: str) -> AsyncIterator[None]:
     """Turn an outage inside the block into StoreUnavailable("postgres"), counted under ``operation``."""
     try:
         yield
-    except (DBAPIError, OSError, TimeoutError, PoolTimeout, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (DBAPIError, OSError, TimeoutError, PoolTimeout, *DRIVER_ERRORS) as error:
         if not is_outage(error):
             raise
         STORE_FAILURES.labels("postgres", operation).inc()

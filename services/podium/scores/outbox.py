@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from uuid import UUID
 
-import asyncpg
 import msgspec
 import structlog
 from opentelemetry import trace
 
 from podium.common.bus import Bus
-from podium.common.database import is_outage
+from podium.common.database import DRIVER_ERRORS, is_outage
 from podium.common.metrics import STORE_FAILURES
 from podium.common.problems import StoreUnavailable
 from podium.common.telemetry import context_from, is_sampled, links_to, tracer
@@ -109,7 +108,7 @@ class Outbox:
             return
         try:
             await self._store.delete(event_ids)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, TimeoutError, *DRIVER_ERRORS) as error:
             # The rows stay, the relay sends them once more and deletes them then.
             _note_outage(error, "outbox_delete")
 
@@ -122,7 +121,7 @@ class Outbox:
                     full = await self._store.relay(self._publish_all, RELAY_LIMIT) == RELAY_LIMIT
                 OUTBOX_AGE.set(await self._store.oldest_age())
                 self.store_reached = True
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (OSError, TimeoutError, *DRIVER_ERRORS) as error:
                 full = False
                 _note_outage(error, "outbox_relay")
             if not full:

@@ -15,7 +15,7 @@ import msgspec
 from opentelemetry import trace
 
 from podium.common.bus import SCORE_UPDATED
-from podium.common.database import CONNECT_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_SECONDS
+from podium.common.database import CONNECT_TIMEOUT_SECONDS, DRIVER_ERRORS, STATEMENT_TIMEOUT_SECONDS
 from podium.common.settings import DatabaseSettings
 from podium.common.telemetry import tracer
 from podium.scores import sql
@@ -139,7 +139,7 @@ class ScoreStore:
         Raises what asyncpg raises. After an error in COMMIT itself the updates may or may not have been counted; the
         same actionId settles it. ``traceparent`` is that of the commit.
         """
-        async with self._pool.acquire() as connection:
+        async with _connection(self._pool) as connection:
             try:
                 return await self._transaction(connection, updates, traceparent)
             except _PlayersMissing:
@@ -203,6 +203,17 @@ def _db_span(name: str) -> AbstractContextManager[Any]:
 
 
 @asynccontextmanager
+async def _connection(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection of the pool, which does not get it back when the driver has lost track of it."""
+    async with pool.acquire() as connection:
+        try:
+            yield connection
+        except asyncpg.InternalClientError:
+            connection.terminate()
+            raise
+
+
+@asynccontextmanager
 async def _transaction(connection: Connection) -> AsyncIterator[None]:
     """A transaction whose COMMIT has a span of its own: there a synchronous standby makes itself felt."""
     transaction = connection.transaction()
@@ -211,7 +222,7 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
         yield
     except BaseException:
         # The server rolls back by itself where the connection is gone, and the first error is the one to tell.
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        with suppress(*DRIVER_ERRORS, OSError):
             await transaction.rollback()
         raise
     with _db_span("COMMIT"):
@@ -319,7 +330,7 @@ class OutboxStore:
 
         Not flushed: should a crash bring a row back, the relay sends it again and consumers know it by its versions.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with _connection(self._pool) as connection, _transaction(connection):
             await connection.execute("SET LOCAL synchronous_commit TO off")
             await connection.execute(sql.DELETE_EVENTS, list(event_ids))
 
@@ -328,7 +339,7 @@ class OutboxStore:
 
         Other pods skip the rows meanwhile.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with _connection(self._pool) as connection, _transaction(connection):
             rows = await connection.fetch(sql.TAKE_EVENTS, limit)
             if not rows:
                 return 0
@@ -339,6 +350,6 @@ class OutboxStore:
 
     async def oldest_age(self) -> float:
         """Age in seconds of the oldest event, 0 if there is none."""
-        async with self._pool.acquire() as connection:
+        async with _connection(self._pool) as connection:
             age = await connection.fetchval(sql.OLDEST_EVENT_AGE)
         return float(age or 0.0)
