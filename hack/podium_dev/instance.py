@@ -7,6 +7,7 @@ import ipaddress
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,7 +15,6 @@ from pathlib import Path
 
 from podium_dev import cache
 from podium_dev.console import StageError
-from podium_dev.shell import run
 from podium_dev.toolchain import REPOSITORY
 
 _FIRST_NETWORK = 128
@@ -154,7 +154,7 @@ def load_or_create() -> Instance:
         if existing is not None:
             return existing
         taken = {other.network for path in state_root().iterdir() if (other := _read(path)) is not None}
-        created = Instance(current_id(), choose_network(taken, _routes()))
+        created = Instance(current_id(), choose_network(taken, parse_routes(Path("/proc/net/route").read_text())))
         if len(str(created.containerd_socket) + ".ttrpc") > _MAX_SOCKET_PATH:
             raise StageError(
                 f"the path {created.state} is too long for Unix sockets; set PODIUM_STATE to a shorter one"
@@ -184,9 +184,15 @@ def choose_network(taken: Iterable[int], routes: Iterable[str]) -> int:
     raise StageError("no network 10.128.0.0/16 … 10.191.0.0/16 is free on this machine")
 
 
-def _routes() -> list[str]:
-    routes = json.loads(run(["ip", "-4", "-j", "route"]) or "[]")
-    return [route["dst"] for route in routes if route["dst"] != "default"]
+def parse_routes(table: str) -> list[str]:
+    """Destinations in `/proc/net/route` (proc(5): addresses in hexadecimal, host byte order), without the default."""
+    rows = [line.split() for line in table.splitlines()[1:]]
+    pairs = [(_address(row[1]), _address(row[7])) for row in rows if len(row) > 7]
+    return [f"{destination}/{mask}" for destination, mask in pairs if mask != "0.0.0.0"]
+
+
+def _address(hexadecimal: str) -> str:
+    return socket.inet_ntoa(int(hexadecimal, 16).to_bytes(4, sys.byteorder))
 
 
 def _read(path: Path) -> Instance | None:

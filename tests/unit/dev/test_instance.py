@@ -1,11 +1,12 @@
 """Instances of the local cluster: names and addresses of their own."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from podium_dev.console import StageError
-from podium_dev.instance import Instance, choose_network, instance_id
+from podium_dev.instance import Instance, choose_network, instance_id, parse_routes
 
 _IFNAMSIZ = 16
 """Bytes of an interface's name with its closing NUL (netdevice(7))."""
@@ -46,3 +47,15 @@ def test_ports_are_chosen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     first = instance.port("scoreboard")
     assert instance.port("scoreboard") == first
     assert instance.port("traces") != first
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="the sample is of a little-endian machine")
+def test_routes_of_the_kernel_are_read() -> None:
+    """Destination and mask become a CIDR; the default route is none."""
+    table = (
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+        "eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+        "pdm\t0000800A\t0280800A\t0003\t0\t0\t0\t0000FFFF\t0\t0\t0\n"
+    )
+    assert parse_routes(table) == ["10.128.0.0/255.255.0.0"]
+    assert choose_network([], parse_routes(table)) == 129
