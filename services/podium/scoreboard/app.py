@@ -1,0 +1,192 @@
+"""Composition of the scoreboard service: what there is, who needs whom, and in which order it starts and stops."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, WebSocket
+
+from podium.common import metrics as common_metrics
+from podium.common import problems
+from podium.common.bus import Bus, connect
+from podium.common.health import Health
+from podium.common.redis import OUTAGE, make_redis
+from podium.common.rules import parse_boards, parse_tiers
+from podium.common.security_state import SecurityState
+from podium.common.settings import JwtSettings, NatsSettings, ProcessSettings, RedisSettings, RulesSettings
+from podium.common.telemetry import TraceMiddleware
+from podium.common.tokens import TokenVerifier, make_verifier
+from podium.scoreboard import asyncapi, pages
+from podium.scoreboard.domain import Tops
+from podium.scoreboard.feed import Feed
+from podium.scoreboard.hub import Hub
+from podium.scoreboard.leases import Limiter
+from podium.scoreboard.routes import Reader, make_router
+from podium.scoreboard.settings import CacheSettings, WatchSettings
+from podium.scoreboard.store import LeaseStore, RankingStore
+from podium.scoreboard.websocket import Gateway, WebSocketEndpoint
+
+ENDPOINT_REMOVAL_SECONDS = 1.0
+"""How long after readiness went off the first watcher is sent away, so that it does not come back to this pod."""
+
+_log = structlog.get_logger("podium.scoreboard")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of this process, from the environment unless given."""
+
+    process: ProcessSettings = field(default_factory=ProcessSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    nats: NatsSettings = field(default_factory=NatsSettings)
+    jwt: JwtSettings = field(default_factory=JwtSettings)
+    rules: RulesSettings = field(default_factory=RulesSettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+
+
+class Runtime:
+    """What lives from start to stop of the process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.board_tops = {board.name: board.top for board in parse_boards(settings.rules.boards)}
+        self.tops = Tops()
+        watch = settings.watch
+        self.hub = Hub(tick=watch.ws_tick_ms / 1000, heartbeat=watch.ws_heartbeat_seconds, slow=watch.ws_slow_seconds)
+        self.security = SecurityState(on_revoked=self.hub.revoke)
+        self.verifier: TokenVerifier = make_verifier(settings.jwt, self.security.is_revoked)
+        self.reader: Reader | None = None
+        self.gateway: Gateway | None = None
+        self.endpoint: WebSocketEndpoint | None = None
+        self.feed: Feed | None = None
+        self.tasks: Sequence[asyncio.Task[None]] = ()
+
+    def register(self, health: Health) -> None:
+        """Readiness wants each store once and every board's top.
+
+        A store that is lost later leaves the pod ready: it still serves what it has, every other pod is in the same
+        state, and the metrics and ``degraded`` in the log say so.
+        """
+        health.require("redis", lambda: self.feed is not None and self.feed.redis_reached)
+        health.require("nats", lambda: self.feed is not None and self.feed.nats_reached)
+        health.require("security-state", self.security.loaded.is_set)
+        for board in self.board_tops:
+            health.require(f"board {board}", lambda board=board: self.tops.get(board) is not None)  # type: ignore[misc]
+        health.require_alive("tasks", lambda: not any(task.done() for task in self.tasks))
+
+    def default_board(self) -> str:
+        """The board that watchers get at once: ``default``, or the first where there is none of that name."""
+        return "default" if "default" in self.board_tops else next(iter(self.board_tops))
+
+    async def follow_nats(self, feed: Feed) -> None:
+        """Connect to NATS, however long it takes; then watch tops and revocations for ever."""
+        async with await self._connect() as bus:
+            await feed.listen(bus)
+            await self.security.run(bus)
+
+    async def _connect(self) -> Bus:
+        return await connect(self.settings.nats, f"scoreboard-{self.settings.process.pod}")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Everything runs inside the block."""
+        settings = self.settings
+        redis = make_redis(settings.redis, retries=1)
+        store = RankingStore(redis)
+        limiter = Limiter(
+            LeaseStore(redis),
+            f"{settings.process.pod}-{secrets.token_hex(4)}",
+            per_user=settings.watch.max_connections_per_user,
+            per_ip=settings.watch.max_connections_per_ip,
+        )
+        self.feed = feed = Feed(list(self.board_tops), store, self.tops, self.hub)
+        self.reader = Reader(self.board_tops, parse_tiers(settings.rules.tiers), self.tops, store)
+        self.gateway = Gateway(self.hub, self.verifier, limiter)
+        self.endpoint = WebSocketEndpoint(
+            self.gateway, frozenset(self.board_tops), self.default_board(), settings.watch.ws_max_message_bytes
+        )
+        loops: dict[str, Coroutine[Any, Any, None]] = {
+            "broadcast": self.hub.broadcast_loop(),
+            "heartbeat": self.hub.heartbeat_loop(),
+            "sweep": self.hub.sweep_loop(),
+            "read": feed.read_loop(),
+            "renew": limiter.renew_loop(),
+            "nats": self.follow_nats(feed),
+        }
+        self.tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
+        for task in self.tasks:
+            task.add_done_callback(_report)
+        try:
+            yield
+        finally:
+            for task in self.tasks:
+                task.cancel()
+            await asyncio.gather(*self.tasks, return_exceptions=True)
+            with suppress(*OUTAGE):
+                await redis.aclose()
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """A loop that ends by itself is a fault: say why; liveness does the rest."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a loop has ended", loop=task.get_name(), exc_info=error)
+
+
+async def drain(app: FastAPI, health: Health, seconds: float) -> None:
+    """Go out of the Service first, then send the watchers away over the rest of ``seconds``."""
+    health.draining = True
+    grace = min(ENDPOINT_REMOVAL_SECONDS, seconds / 4)
+    await asyncio.sleep(grace)
+    await app.state.runtime.hub.drain(max(0.0, seconds - 2 * grace))
+    await asyncio.sleep(grace)  # the last close frames are answered
+
+
+def create_app(settings: Settings | None = None, health: Health | None = None) -> FastAPI:
+    """The ASGI app. Raises ValueError for settings that cannot work; stores may still be away."""
+    settings = settings or Settings()
+    health = health or Health()
+    runtime = Runtime(settings)
+    runtime.register(health)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with runtime.running():
+            yield
+
+    app = FastAPI(
+        title="Podium scoreboard",
+        version="1",
+        description="The ranking: reads, live streams, WebSocket.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.state.runtime = runtime
+
+    def reader() -> Reader:
+        assert runtime.reader is not None
+        return runtime.reader
+
+    def gateway() -> Gateway:
+        assert runtime.gateway is not None
+        return runtime.gateway
+
+    @app.websocket("/ws/scoreboard")
+    async def watch(websocket: WebSocket) -> None:
+        assert runtime.endpoint is not None
+        await runtime.endpoint(websocket)
+
+    app.include_router(make_router(settings.cache, reader, gateway))
+    pages.install(app, lambda: asyncapi.describe(settings.watch))
+    health.install(app)
+    common_metrics.install(app)
+    problems.install(app)
+    app.add_middleware(TraceMiddleware, service="scoreboard")
+    return app

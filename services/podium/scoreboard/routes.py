@@ -1,0 +1,183 @@
+"""HTTP of the scoreboard: validate, ask one object, answer. Reads of the top come from memory."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from starlette.responses import Response
+
+from podium.common.problems import FieldError, Problem, documented, unavailable
+from podium.common.rules import Tier, tier_of
+from podium.common.tokens import bearer
+from podium.scoreboard.domain import Page, Standing, Tops, percentile
+from podium.scoreboard.models import ScoreboardAnswer, ScoreboardQuery, StandingAnswer, StandingQuery, StreamQuery
+from podium.scoreboard.representations import document, entity_tag, matches, page_of
+from podium.scoreboard.settings import CacheSettings
+from podium.scoreboard.sse import EventStream
+from podium.scoreboard.store import NotProjected, RankingStore
+from podium.scoreboard.websocket import Gateway
+
+
+class Reader:
+    """Answers reads. ``board_tops`` gives the size of each board's top."""
+
+    def __init__(self, board_tops: Mapping[str, int], tiers: Sequence[Tier], tops: Tops, store: RankingStore) -> None:
+        self._board_tops = board_tops
+        self._tiers = tiers
+        self._tops = tops
+        self._store = store
+        self._cached: dict[tuple[str, int], tuple[tuple[int, int], bytes, str]] = {}
+
+    def known(self, board: str) -> str:
+        """``board``, if it exists. Raises Problem 404."""
+        if board not in self._board_tops:
+            raise Problem("board-unknown", 404, f"there is no board {board}")
+        return board
+
+    async def page(self, board: str, limit: int | None) -> tuple[bytes, str]:
+        """The representation of the first places and its validator. Raises Problem, StoreUnavailable."""
+        top = self._board_tops[self.known(board)]
+        limit = top if limit is None else limit
+        snapshot = self._tops.get(board)
+        if snapshot is None:
+            raise unavailable("redis")
+        if limit <= len(snapshot.rankings) or len(snapshot.rankings) < top:
+            held = self._cached.get((board, limit))
+            if held is None or held[0] != snapshot.age:
+                body = document(page_of(snapshot, limit))
+                held = self._cached[board, limit] = (snapshot.age, body, entity_tag(body))
+            return held[1], held[2]
+        page = await self._store.page(board, limit)
+        if page is None or (page.epoch, page.version) < snapshot.age:
+            raise unavailable("redis")  # wiped, or older than what was shown: it is being built anew
+        body = document(page)
+        return body, entity_tag(body)
+
+    async def standing(self, board: str, user_id: str, around: int) -> bytes:
+        """A user's place. Raises Problem, StoreUnavailable."""
+        try:
+            found = await self._store.standing(self.known(board), user_id, around)
+        except NotProjected:
+            raise Problem("user-unknown", 404, "the user has no score on this board") from None
+        if found is None:
+            raise unavailable("redis")
+        return document(self._standing(*found, user_id))
+
+    def _standing(self, page: Page, rank: int, players: int, user_id: str) -> Standing:
+        own = next(place for place in page.rankings if place.user_id == user_id)
+        return Standing(
+            user_id=user_id,
+            username=own.username,
+            score=own.score,
+            rank=rank,
+            percentile=percentile(rank, players),
+            tier=tier_of(self._tiers, own.score),
+            players=players,
+            neighbours=page.rankings,
+            last_updated=page.last_updated,
+            board=page.board,
+            epoch=page.epoch,
+            version=page.version,
+        )
+
+
+def once_each(request: Request) -> None:
+    """Refuse a query in which a name comes twice: no two readers would agree on what it means."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if names.count(name) > 1:
+            error = FieldError(pointer=f"/{name}", detail="is given more than once")
+            raise Problem("malformed-request", 400, "the query is not valid", errors=[error])
+
+
+def cache_control(cache: CacheSettings) -> str:
+    """Shared caches keep a page for a moment; browsers always ask again, with the ETag."""
+    return f"public, max-age=0, s-maxage={cache.s_maxage}, stale-while-revalidate={cache.stale_while_revalidate}"
+
+
+def make_router(cache: CacheSettings, reader: Callable[[], Reader], gateway: Callable[[], Gateway]) -> APIRouter:
+    """The routes; ``reader`` and ``gateway`` are asked for at each request, for they exist only while the app runs."""
+    router = APIRouter(dependencies=[Depends(once_each)])
+    caching = cache_control(cache)
+
+    @router.get(
+        "/api/v1/scoreboard",
+        summary="The first places of a board",
+        operation_id="getScoreboard",
+        response_model=ScoreboardAnswer,
+        responses={
+            200: {"description": "The ranking; the headers ETag, Cache-Control and Surrogate-Key tell caches all"},
+            304: {"description": "The representation of If-None-Match is still the present one"},
+            **documented(
+                (400, "malformed-request"),
+                (404, "board-unknown"),
+                (429, "rate-limited"),
+                (503, "dependency-unavailable"),
+            ),
+        },
+    )
+    async def scoreboard(
+        query: Annotated[ScoreboardQuery, Query()], if_none_match: Annotated[str | None, Header()] = None
+    ) -> Response:
+        body, tag = await reader().page(query.board, query.limit)
+        headers = {
+            "ETag": tag,
+            "Cache-Control": caching,
+            "Surrogate-Key": f"scoreboard scoreboard-{query.board}",
+        }
+        if matches(if_none_match, tag):
+            return Response(status_code=304, headers=headers)
+        return Response(body, media_type="application/json", headers=headers)
+
+    @router.get(
+        "/api/v1/scoreboard/users/{userId:path}",
+        summary="A user's place and neighbours",
+        operation_id="getStanding",
+        response_model=StandingAnswer,
+        responses=documented(
+            (400, "malformed-request"),
+            (404, "user-unknown"),
+            (404, "board-unknown"),
+            (429, "rate-limited"),
+            (503, "dependency-unavailable"),
+        ),
+    )
+    async def standing(
+        user_id: Annotated[str, Path(alias="userId")], query: Annotated[StandingQuery, Query()]
+    ) -> Response:
+        body = await reader().standing(query.board, user_id, query.around)
+        return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+    @router.get(
+        "/api/v1/scoreboard/stream",
+        summary="Live snapshots as Server-Sent Events",
+        operation_id="streamScoreboard",
+        response_class=Response,
+        responses={
+            200: {
+                "description": "Events named `snapshot`, the first at once; comments as heartbeats",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            },
+            **documented(
+                (400, "malformed-request"),
+                (401, "token-invalid"),
+                (401, "token-expired"),
+                (404, "board-unknown"),
+                (429, "too-many-connections"),
+                (429, "rate-limited"),
+                (503, "dependency-unavailable"),
+            ),
+        },
+    )
+    async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> Response:
+        board = reader().known(query.board)
+        return await _open_stream(gateway(), request, board)
+
+    return router
+
+
+async def _open_stream(gateway: Gateway, request: Request, board: str) -> Response:
+    """A stream that holds a lease for as long as it lasts. Raises Problem."""
+    claims = gateway.verifier.verify(bearer(request.headers)) if "authorization" in request.headers else None
+    lease = await gateway.admit(request.scope, claims)
+    return EventStream(gateway.hub, board, claims, lambda: gateway.dismiss(lease))
