@@ -61,14 +61,8 @@ async def _generated(cluster: Cluster, scoreboard: JSON, spec: ScoreboardSpec, s
     meta = _metadata(scoreboard, suffix, owned)
     live = await cluster.get(SECRET, meta["namespace"], meta["name"])
     if live is None:
-        fresh = secret_data.generated()[suffix]
-        body = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "type": "Opaque",
-            "metadata": meta,
-            "data": secret_data.encode(fresh),
-        }
+        fresh = secret_data.encode(secret_data.generated()[suffix])
+        body: JSON = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": meta, "data": fresh}
         try:
             live = await cluster.create(SECRET, meta["namespace"], body)
         except Conflict:  # made in between; what is stored counts

@@ -43,7 +43,7 @@ PARALLEL = 8
 """Objects that are applied at the same time."""
 
 SOON_SECONDS = 2.0
-"""A roll-out is looked at again after this, even if no watch says anything (a store does not tell when it is formed)."""
+"""A roll-out is looked at again after this, even if no watch tells anything (a store does not say when it is formed)."""
 
 WORKLOADS = ("StatefulSet", "Deployment", "Job", "HorizontalPodAutoscaler")
 """Kinds that are applied after the others of their component, on which they rely."""
