@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from podium_dev import images  # noqa: E402
+from podium_dev import images
 
 
 def main() -> int:
