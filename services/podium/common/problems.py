@@ -37,6 +37,7 @@ _TITLES = {
     "stale-timestamp": "The timestamp is too far from now",
     "action-id-reused": "The actionId was used with another body",
     "rate-limited": "Too many requests",
+    "too-many-connections": "Too many connections",
     "database-unavailable": "The database is unavailable",
     "dependency-unavailable": "A dependency is unavailable",
     "not-found": "There is nothing here",
@@ -170,6 +171,18 @@ def pointer(location: Sequence[str | int]) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
+def _drop_default_validation(document: dict[str, Any]) -> None:
+    """Take FastAPI's own 422 out of an OpenAPI document: a request that is not valid is answered with a problem."""
+    for item in document.get("paths", {}).values():
+        for operation in item.values():
+            answer = operation.get("responses", {}).get("422", {})
+            schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+            if schema.get("$ref", "").endswith("/HTTPValidationError"):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+
+
 def install(app: FastAPI) -> None:
     """Map every error of ``app`` to a problem document: Problem, validation, 404, 405, stores away, the unexpected."""
     log = structlog.get_logger("podium.problems")
@@ -215,6 +228,7 @@ def install(app: FastAPI) -> None:
             model = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(model.pop("$defs", {}))
             schemas["ProblemDocument"] = model
+        _drop_default_validation(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -91,7 +91,7 @@ def describe(settings: WatchSettings) -> dict[str, Any]:
             "description": (
                 "Live tops over WebSocket, subprotocol `podium.v1`. An access token is optional and offered as a "
                 "second subprotocol `bearer.<jwt>`, which is never echoed. Before the upgrade: 401 for a wrong token, "
-                "429 for too many connections, 503 while a pod goes away. Close codes: 1001 going away, with the reason "
+                "429 for too many connections, 503 while a pod goes away. Close codes: 1001 going away, with reason "
                 '`{"retryAfterMs":n}`; 4001 token expired or revoked; 4008 too slow; 4009 too many connections. Client '
                 f"messages hold at most {settings.ws_max_message_bytes} bytes. A client that sends no frame for "
                 f"{2 * settings.ws_heartbeat_seconds:g} s, pongs included, is dropped."
