@@ -156,7 +156,7 @@ async def test_the_page_is_served(client: Client) -> None:
     assert "unsafe-inline" not in answer.headers["content-security-policy"]
 
 
-async def test_analytics_counts_updates(
+async def test_the_summary_needs_its_scope(
     client: Client, session: Session, ops: Client, ops_headers: dict[str, str]
 ) -> None:
     """The summary is there for who may read it, and for no one else."""
