@@ -14,9 +14,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import jwt
+import structlog
 
 from podium.common.problems import Problem
 from podium.common.settings import JwtSettings
@@ -36,6 +37,9 @@ CACHE_TOKENS: Final = 16_384
 FILE_CHECK_SECONDS: Final = 1.0
 """How often a key file is looked at for a change."""
 
+T = TypeVar("T")
+
+_log = structlog.get_logger("podium.tokens")
 _REALM: Final = 'Bearer realm="podium"'
 _B64TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 _SID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -134,31 +138,47 @@ class StaticJwks:
         return self._keys
 
 
-class JwksFile:
-    """A key set in a file, read again within a second of its change: rotation needs no restart.
+class ReloadingFile(Generic[T]):
+    """The parsed content of a file, read again within a second of its change: rotation needs no restart.
 
-    A file that is unreadable for a moment, or holds no key set, leaves the last good keys in force.
+    A file that is unreadable for a moment, or that ``parse`` refuses with ValueError, leaves the last good value in
+    force; only the first read raises (OSError or ValueError).
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, parse: Callable[[str], T], clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._parse = parse
         self._clock = clock
         self._stamp = _stamp(path)
-        self._keys = parse_jwks(json.loads(path.read_bytes()))
+        self._value = parse(path.read_text(encoding="utf-8"))
         self._checked = clock()
 
-    def keys(self) -> Mapping[str, jwt.PyJWK]:
+    def value(self) -> T:
+        """The newest good value; the same object for as long as the file stays as it is."""
         now = self._clock()
         if now - self._checked >= FILE_CHECK_SECONDS:
             self._checked = now
             try:
                 stamp = _stamp(self._path)
                 if stamp != self._stamp:
-                    self._keys = parse_jwks(json.loads(self._path.read_bytes()))
                     self._stamp = stamp
-            except (OSError, ValueError):
-                return self._keys
-        return self._keys
+                    self._value = self._parse(self._path.read_text(encoding="utf-8"))
+                    _log.info("file read again", file=self._path.name)
+            except (OSError, ValueError) as error:
+                _log.error(
+                    "file cannot be used, keeping its last content", file=self._path.name, error=type(error).__name__
+                )
+        return self._value
+
+
+class JwksFile:
+    """A key set in a file that may change."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._file = ReloadingFile(path, lambda text: parse_jwks(json.loads(text)), clock)
+
+    def keys(self) -> Mapping[str, jwt.PyJWK]:
+        return self._file.value()
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

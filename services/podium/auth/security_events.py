@@ -1,0 +1,64 @@
+"""Security events of this service: best effort, never in a request's way, bounded."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+
+from podium.auth.metrics import SECURITY_EVENTS
+from podium.common.bus import SECURITY_PREFIX, Bus
+from podium.common.outbox import rfc3339
+from podium.common.problems import StoreUnavailable
+from podium.common.telemetry import current_trace_id
+
+MAX_WAITING: Final = 1024
+"""Events that may wait to be sent; what is beyond is dropped and counted."""
+
+
+class SecurityEvent(msgspec.Struct, frozen=True, rename="camel"):
+    """What happened to whom. ``at`` is an RFC 3339 time; there is never a secret in it."""
+
+    event_id: str
+    kind: str
+    user_id: str
+    client_id: str
+    ip_address: str
+    at: str
+    trace_id: str
+    detail: str
+
+
+class SecurityEvents:
+    """A bounded queue of events and the loop that sends them."""
+
+    def __init__(self, bus: Callable[[], Bus | None]) -> None:
+        self._bus = bus
+        self._queue: asyncio.Queue[SecurityEvent] = asyncio.Queue(MAX_WAITING)
+
+    def report(
+        self, kind: str, *, user_id: str = "", client_id: str = "", ip_address: str = "", detail: str = ""
+    ) -> None:
+        """Queue an event of ``podium.events.security.<kind>``; dropped where the queue is full."""
+        at = rfc3339(datetime.now(UTC))
+        event = SecurityEvent(str(uuid4()), kind, user_id, client_id, ip_address, at, current_trace_id(), detail)
+        try:
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            SECURITY_EVENTS.labels(kind, "dropped").inc()
+
+    async def run(self) -> None:
+        """Send events for ever; those that NATS does not take are dropped and counted."""
+        while True:
+            event = await self._queue.get()
+            bus = self._bus()
+            try:
+                if bus is None or not bus.connected:
+                    raise StoreUnavailable("nats")
+                await bus.publish(SECURITY_PREFIX + event.kind, msgspec.json.encode(event), message_id=event.event_id)
+            except StoreUnavailable:
+                SECURITY_EVENTS.labels(event.kind, "dropped").inc()
+            else:
+                SECURITY_EVENTS.labels(event.kind, "sent").inc()
