@@ -11,7 +11,7 @@ from typing import Any
 from podium_dev import toolchain
 from podium_dev.access import NAME, NAMESPACE
 from podium_dev.clusters import Cluster
-from podium_dev.console import StageError, stage
+from podium_dev.console import Stage, StageError, stage
 from podium_dev.instance import Instance
 from podium_dev.kubectl import Kubectl
 from podium_dev.shell import run, wait_until
@@ -26,7 +26,8 @@ _EXAMPLES = toolchain.REPOSITORY / "examples"
 _OPERATOR_IMAGES = ("podium", "redis", "nats", "postgres", "envoy", "ratelimit")
 _SECRET_BYTES = 24
 _READY_SECONDS = 300
-_OPERATOR_SECONDS = 120
+_OPERATOR_SECONDS = 90
+_HELM_SECONDS = 60
 
 
 def install(instance: Instance, cluster: Cluster, refs: Mapping[str, str]) -> None:
@@ -35,9 +36,10 @@ def install(instance: Instance, cluster: Cluster, refs: Mapping[str, str]) -> No
     Raises StageError if a chart or manifest is refused or readiness does not come.
     """
     kubectl = cluster.kubectl
-    with stage("Install the operator"):
+    with stage("Install the operator") as shown:
         _helm(instance, cluster, "podium-crds", {})
         _helm(instance, cluster, "podium", {"images": image_values(refs)})
+        _wait_operator(kubectl, instance, shown)
     with stage("Apply the sample"):
         kubectl.apply(_namespace(NAMESPACE))
         for client in CLIENTS:
@@ -134,8 +136,7 @@ def _helm(instance: Instance, cluster: Cluster, chart: str, values: Mapping[str,
             f"--namespace={OPERATOR_NAMESPACE}",
             "--create-namespace",
             f"--values={file}",
-            "--wait",
-            f"--timeout={_OPERATOR_SECONDS}s",
+            "--take-ownership",  # of a CRD that somebody applied by hand
             *cluster.helm_connection,
         ],
         env={
@@ -143,9 +144,35 @@ def _helm(instance: Instance, cluster: Cluster, chart: str, values: Mapping[str,
             "HELM_CONFIG_HOME": f"{home}/config",
             "HELM_DATA_HOME": f"{home}/data",
         },
-        timeout=_OPERATOR_SECONDS + 30,
+        timeout=_HELM_SECONDS,
         log=instance.log("helm"),
     )
+
+
+def _wait_operator(kubectl: Kubectl, instance: Instance, shown: Stage) -> None:
+    """Wait for the operator that was just installed; one that crashes is reported with the end of its log."""
+
+    def missing() -> str | None:
+        deployment = kubectl.get("deployment", "podium-operator", OPERATOR_NAMESPACE)
+        return "the operator's deployment" if deployment is None else missing_for_rollout(deployment)
+
+    try:
+        wait_until(missing, timeout=_OPERATOR_SECONDS, stage=shown, log=instance.log("operator"), every=0.5)
+    except StageError as error:
+        lines = kubectl.run("--namespace", OPERATOR_NAMESPACE, "logs", "deployment/podium-operator", "--tail=200")
+        instance.log("operator").write_text(lines)
+        raise StageError(f"{error.reason}; {' '.join(lines.splitlines()[-1:])[:300]}", error.log) from error
+
+
+def missing_for_rollout(deployment: Mapping[str, Any]) -> str | None:
+    """What a Deployment still lacks to run its present template with all replicas available; None if nothing."""
+    wanted = deployment["spec"].get("replicas", 1)
+    status = deployment.get("status", {})
+    name = deployment["metadata"]["name"]
+    if status.get("observedGeneration") != deployment["metadata"]["generation"]:
+        return f"{name} to be observed"
+    counts = [status.get(key, 0) for key in ("updatedReplicas", "availableReplicas", "replicas")]
+    return None if counts == [wanted] * len(counts) else f"{name} ({counts[1]} of {wanted} available)"
 
 
 def _namespace(name: str) -> str:

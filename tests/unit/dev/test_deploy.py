@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from podium_dev.clusters import is_local_server
-from podium_dev.deploy import image_values, missing_for_ready
+from podium_dev.deploy import image_values, missing_for_ready, missing_for_rollout
 
 
 def _scoreboard(generation: int, *conditions: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +36,22 @@ def test_image_values_split_repository_and_tag() -> None:
         for name in ("podium", "redis", "nats", "postgres", "envoy", "ratelimit")
     }
     assert image_values(refs)["redis"] == {"repository": "localhost:5000/podium/redis", "tag": "abc"}
+
+
+def test_a_rollout_counts_when_only_new_pods_are_left() -> None:
+    """An old pod that still runs, or a template not yet observed, is not the present rollout."""
+
+    def deployment(observed: int, **status: int) -> dict[str, Any]:
+        return {
+            "metadata": {"name": "operator", "generation": 2},
+            "spec": {"replicas": 1},
+            "status": {"observedGeneration": observed, **status},
+        }
+
+    assert missing_for_rollout(deployment(2, updatedReplicas=1, availableReplicas=1, replicas=1)) is None
+    assert missing_for_rollout(deployment(1, updatedReplicas=1, availableReplicas=1, replicas=1)) is not None
+    assert missing_for_rollout(deployment(2, updatedReplicas=1, availableReplicas=1, replicas=2)) is not None
+    assert missing_for_rollout(deployment(2, replicas=1)) == "operator (0 of 1 available)"
 
 
 @pytest.mark.parametrize(
