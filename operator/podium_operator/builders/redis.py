@@ -159,7 +159,7 @@ def build(inputs: Inputs) -> list[JSON]:
             COMPONENT,
             ingress=[
                 {"from": base.pods_of(inputs, COMPONENT), "ports": base.tcp(PORT, BUS_PORT)},
-                {"from": base.pods_of(inputs, *CLIENTS) + stateful.operator_pods(), "ports": base.tcp(PORT)},
+                {"from": base.pods_of(inputs, *CLIENTS) + base.operator_pod(inputs), "ports": base.tcp(PORT)},
             ],
             egress=[bus],
         ),

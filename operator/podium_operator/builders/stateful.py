@@ -9,9 +9,6 @@ from podium_operator.builders import base
 from podium_operator.builders.base import Inputs
 from podium_operator.spec import JSON, Resources
 
-OPERATOR_LABELS = {"app.kubernetes.io/name": "podium-operator"}
-"""Labels of the operator's own pod, which may run in another namespace."""
-
 _UNITS = {
     "": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
     "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
@@ -35,11 +32,6 @@ def mebibytes(quantity: str, share: float = 1.0) -> int:
 def memory_limit(resources: Resources, default: str) -> str:
     """The memory that a container may use: its limit, else its request, else `default`."""
     return resources.limits.get("memory") or resources.requests.get("memory") or default
-
-
-def operator_pods() -> list[JSON]:
-    """Network-policy peers: the operator, in whatever namespace it runs."""
-    return [{"namespaceSelector": {}, "podSelector": {"matchLabels": OPERATOR_LABELS}}]
 
 
 def exec_probe(command: Sequence[str], *, period: int, timeout: int = 5, failures: int = 3) -> JSON:
