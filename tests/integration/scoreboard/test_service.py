@@ -1,0 +1,376 @@
+"""The scoreboard service on real stores: reads, WebSocket, SSE, limits and drain, through real sockets."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import websockets
+from fastapi import FastAPI
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from podium.common.health import Health
+from podium.common.security_state import REVOKED_PREFIX
+from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
+from podium.scoreboard.app import drain
+from podium.scoreboard.hub import Hub
+from tests.integration.scoreboard.services import BOARDS, Issuer, running_scoreboard
+from tests.integration.scoreboard.support import Game, running_game, running_projector, until
+from tests.support.apps import RunningApp
+from tests.support.stores import Stores
+
+Start = Callable[..., Awaitable[tuple[RunningApp, FastAPI]]]
+
+
+@pytest.fixture
+def issuer() -> Issuer:
+    """Who signs tokens."""
+    return Issuer()
+
+
+@pytest.fixture
+async def game(
+    database_settings: DatabaseSettings, redis_settings: RedisSettings, nats_settings: NatsSettings
+) -> AsyncIterator[Game]:
+    """Who scores, with a projector at work."""
+    async with (
+        running_game(database_settings, redis_settings, nats_settings) as running,
+        running_projector(database_settings, redis_settings, nats_settings, BOARDS),
+    ):
+        yield running
+
+
+@pytest.fixture
+async def start(
+    game: Game, redis_settings: RedisSettings, nats_settings: NatsSettings, issuer: Issuer
+) -> AsyncIterator[Start]:
+    """Start a pod; its watch settings are the arguments."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def one(**options: Any) -> tuple[RunningApp, FastAPI]:
+            pod = running_scoreboard(redis_settings, nats_settings, issuer, **options)
+            return await stack.enter_async_context(pod)
+
+        yield one
+
+
+@contextlib.asynccontextmanager
+async def watching(pod: RunningApp, *subprotocols: str) -> AsyncIterator[ClientConnection]:
+    """A WebSocket to a pod."""
+    offered = [Subprotocol(one) for one in subprotocols] or None
+    async with connect(f"{pod.ws_url}/ws/scoreboard", subprotocols=offered, ping_interval=None) as socket:
+        yield socket
+
+
+async def message(connection: ClientConnection, kind: str) -> dict[str, Any]:
+    """The next message of a type."""
+    async with asyncio.timeout(15):
+        while True:
+            found: dict[str, Any] = json.loads(await connection.recv())
+            if found["type"] == kind:
+                return found
+
+
+async def close_of(connection: ClientConnection) -> tuple[int | None, str | None]:
+    """Code and reason with which the connection ends."""
+    async with asyncio.timeout(15):
+        with contextlib.suppress(websockets.ConnectionClosed):
+            while True:
+                await connection.recv()
+    return connection.close_code, connection.close_reason
+
+
+async def refusal(pod: RunningApp, *subprotocols: str) -> dict[str, Any]:
+    """The problem document with which a handshake is refused."""
+    with pytest.raises(websockets.InvalidStatus) as caught:
+        async with watching(pod, *subprotocols):
+            pass
+    answer = caught.value.response
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = json.loads(answer.body or b"")
+    assert problem["status"] == answer.status_code
+    return problem
+
+
+def get(pod: RunningApp, path: str, **options: Any) -> httpx.Response:
+    """One request to a pod."""
+    return httpx.get(pod.url + path, **options)
+
+
+async def fetch(pod: RunningApp, path: str, **options: Any) -> httpx.Response:
+    """One request to a pod, without stopping the loop in which the pod runs."""
+    return await asyncio.to_thread(partial(get, pod, path, **options))
+
+
+async def shows(pod: RunningApp, game: Game) -> bool:
+    """Whether the pod's scoreboard is SQL's."""
+    rankings = (await fetch(pod, "/api/v1/scoreboard")).json()["rankings"]
+    return bool(rankings == msgspec.to_builtins(list(await game.truth(10))))
+
+
+async def test_two_pods_show_the_same_top(start: Start, game: Game) -> None:
+    """Each watcher sees versions that only grow, and at the end the order of SQL, on every pod."""
+    (first, _), (second, _) = await start(), await start()
+    async with watching(first) as one, watching(second) as two:
+        for number in range(40):
+            await game.score(f"user{number % 15}", number % 7 + 1)
+        truth = msgspec.to_builtins(list(await game.truth(10)))
+        last = []
+        for connection in (one, two):
+            seen: list[tuple[int, int]] = []
+            while True:
+                found = await message(connection, "snapshot")
+                seen.append((found["epoch"], found["version"]))
+                if found["rankings"] == truth:
+                    break
+            assert seen == sorted(set(seen))
+            last.append(found)
+        assert last[0] == last[1]
+    await until(partial(shows, first, game), "GET shows it, too")
+
+
+async def test_reads_have_validators_and_bounds(start: Start, game: Game) -> None:
+    """ETag and 304, more places than the top, and a problem for each bad query."""
+    pod, _ = await start()
+    for number in range(12):
+        await game.score(f"user{number:02}", number + 1)
+    await until(partial(shows, pod, game), "the pod shows the top")
+    answer = await fetch(pod, "/api/v1/scoreboard")
+    again = await fetch(pod, "/api/v1/scoreboard", headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == answer.headers["etag"]
+    full = (await fetch(pod, "/api/v1/scoreboard?limit=1000")).json()
+    assert full["rankings"] == msgspec.to_builtins(list(await game.truth()))
+    assert (full["epoch"], full["version"]) == (answer.json()["epoch"], answer.json()["version"])
+    assert len((await fetch(pod, "/api/v1/scoreboard?limit=3")).json()["rankings"]) == 3
+    for query in ("limit=0", "limit=1001", "limit=x", "limit=1.0", "limit=", "other=1", "board=NO", "limit=1&limit=1"):
+        bad = await fetch(pod, f"/api/v1/scoreboard?{query}")
+        assert (bad.status_code, bad.json()["type"].rpartition("/")[2]) == (400, "malformed-request"), query
+    assert (await fetch(pod, "/api/v1/scoreboard?board=nope")).status_code == 404
+
+
+async def test_a_user_has_a_rank_and_neighbours(start: Start, game: Game) -> None:
+    """The places around the user, percentile and tier; 404 for others."""
+    pod, _ = await start()
+    for number in range(10):
+        await game.score(f"user{number}", 20 * (number + 1))
+    await until(partial(shows, pod, game), "the pod shows the top")
+    own = (await fetch(pod, "/api/v1/scoreboard/users/user4?around=2")).json()
+    assert (own["rank"], own["score"], own["tier"], own["players"]) == (6, 100, "silver", 10)
+    assert own["percentile"] == pytest.approx(44.44)
+    assert [place["rank"] for place in own["neighbours"]] == [4, 5, 6, 7, 8]
+    missing = await fetch(pod, "/api/v1/scoreboard/users/nobody")
+    assert (missing.status_code, missing.json()["type"].rpartition("/")[2]) == (404, "user-unknown")
+
+
+async def test_messages_of_a_client(start: Start, game: Game) -> None:
+    """Subscribe answers with a snapshot of each; every error is answered and keeps the connection."""
+    pod, _ = await start()
+    async with watching(pod, "podium.v1") as socket:
+        assert socket.subprotocol == "podium.v1"
+        assert (await message(socket, "snapshot"))["board"] == "default"
+        await socket.send(json.dumps({"type": "subscribe", "boards": ["weekly", "default"]}))
+        assert [(await message(socket, "snapshot"))["board"] for _ in range(2)] == ["weekly", "default"]
+        bad: dict[str | bytes, str] = {
+            "x" * 5000: "message-too-large",
+            "{": "malformed-message",
+            b"\x00": "malformed-message",
+            "[]": "malformed-message",
+            '{"type":"sing"}': "unknown-type",
+            '{"type":"subscribe"}': "malformed-message",
+            '{"type":"subscribe","boards":["nope"]}': "board-unknown",
+            '{"type":"auth","token":"x"}': "token-invalid",
+        }
+        for text, code in bad.items():
+            await socket.send(text)
+            error = await message(socket, "error")
+            assert (error["code"], bool(error["detail"])) == (code, True)
+        await socket.send(json.dumps({"type": "unsubscribe", "boards": ["default"]}))
+        await socket.send(json.dumps({"type": "ping"}))
+        await message(socket, "pong")
+        await game.score("ann", 1)
+        await game.score("ann", 1, board="weekly")
+        assert (await message(socket, "snapshot"))["board"] == "weekly"
+
+
+async def test_tokens_at_the_handshake(start: Start, issuer: Issuer) -> None:
+    """A token is never echoed; a wrong one is refused before the upgrade."""
+    pod, _ = await start()
+    async with watching(pod, "podium.v1", f"bearer.{issuer.token('ann')}") as socket:
+        assert socket.subprotocol == "podium.v1"
+        await message(socket, "snapshot")
+    assert (await refusal(pod, "podium.v1", "bearer.nonsense"))["status"] == 401
+    expired = await refusal(pod, "podium.v1", f"bearer.{issuer.token('ann', seconds=-1)}")
+    assert expired["type"].endswith("token-expired")
+
+
+async def test_a_token_expires_unless_it_is_renewed(start: Start, issuer: Issuer) -> None:
+    """4001 for the one, a longer life for the other."""
+    pod, _ = await start()
+    short = f"bearer.{issuer.token('ann', seconds=2)}"
+    async with watching(pod, "podium.v1", short) as lazy, watching(pod, "podium.v1", short) as keen:
+        await keen.send(json.dumps({"type": "auth", "token": issuer.token("ann")}))
+        assert (await close_of(lazy))[0] == 4001
+        await keen.send(json.dumps({"type": "ping"}))
+        await message(keen, "pong")
+        await keen.send(json.dumps({"type": "auth", "token": issuer.token("ben")}))
+        assert (await message(keen, "error"))["code"] == "token-invalid"
+
+
+async def test_a_revoked_session_is_closed(start: Start, issuer: Issuer, game: Game) -> None:
+    """On every pod, as soon as the revocation is known."""
+    pod, _ = await start()
+    token = issuer.token("ann", sid="session-of-ann")
+    async with watching(pod, "podium.v1", f"bearer.{token}") as socket:
+        await message(socket, "snapshot")
+        bucket = await game.bus.security_bucket()
+        await bucket.put(f"{REVOKED_PREFIX}session-of-ann", b'{"exp":0}')
+        assert (await close_of(socket))[0] == 4001
+    assert (await refusal(pod, "podium.v1", f"bearer.{token}"))["status"] == 401
+
+
+async def test_connections_are_counted_across_pods(start: Start, issuer: Issuer) -> None:
+    """One more than the limit is refused wherever it arrives; a place that is given back is free."""
+    limits = {"max_connections_per_user": 2, "max_connections_per_ip": 4}
+    (first, _), (second, _) = await start(**limits), await start(**limits)
+    bearer = f"bearer.{issuer.token('ann')}"
+    async with watching(first, "podium.v1", bearer) as one, watching(second, "podium.v1", bearer):
+        await message(one, "snapshot")
+        for pod in (first, second):
+            assert (await refusal(pod, "podium.v1", bearer))["status"] == 429
+        async with watching(first), watching(second) as anonymous:
+            assert (await refusal(second))["type"].endswith("too-many-connections")
+            await anonymous.send(json.dumps({"type": "auth", "token": issuer.token("ann")}))
+            assert (await close_of(anonymous))[0] == 4009
+
+    async def free() -> bool:
+        with contextlib.suppress(websockets.InvalidStatus):
+            async with watching(second, "podium.v1", bearer):
+                return True
+        return False
+
+    await until(free, "the places are free again")
+
+
+async def test_redis_away_leaves_a_local_bound(start: Start, stores: Stores, issuer: Issuer) -> None:
+    """Watchers are still let in, as many as this pod alone may have; the top is served from memory."""
+    pod, _ = await start(max_connections_per_user=1)
+    bearer = f"bearer.{issuer.token('ann')}"
+    for process in stores.redis.processes:
+        process.pause()
+    try:
+        async with watching(pod, "podium.v1", bearer) as socket:
+            await message(socket, "snapshot")
+            assert (await refusal(pod, "podium.v1", bearer))["status"] == 429
+            assert (await fetch(pod, "/api/v1/scoreboard")).status_code == 200
+            away = await fetch(pod, "/api/v1/scoreboard/users/ann", timeout=30)
+            assert (away.status_code, away.json()["type"].rpartition("/")[2]) == (503, "dependency-unavailable")
+    finally:
+        for process in stores.redis.processes:
+            process.resume()
+
+
+async def test_a_silent_connection_is_dropped(start: Start) -> None:
+    """Heartbeats come, and who answers no ping for two of them is gone; who answers stays."""
+    pod, app = await start(ws_heartbeat_seconds=0.5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", pod.port)
+    writer.write(
+        b"GET /ws/scoreboard HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    async with watching(pod) as alive:
+        async with asyncio.timeout(15):
+            with contextlib.suppress(ConnectionResetError):
+                while await reader.read(65536):
+                    continue
+        assert (await message(alive, "heartbeat"))["time"].endswith("Z")
+        assert len(app.state.runtime.hub) == 1
+    writer.close()
+
+
+async def test_a_slow_watcher_skips_to_the_newest(start: Start, game: Game) -> None:
+    """One that does not read is skipped and at last closed with 4008, while the others get every broadcast."""
+    pod, app = await start(ws_slow_seconds=2)
+    hub: Hub = app.state.runtime.hub
+    raw = socket.create_connection(("127.0.0.1", pod.port))
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.sendall(
+        b"GET /ws/scoreboard HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+
+    async def joined() -> bool:
+        return len(hub) == 2
+
+    async def gone() -> bool:
+        # Subscribing makes the server speak: a flood that only the socket's buffers take.
+        await game.score("ann", 1)
+        with contextlib.suppress(OSError):
+            raw.send(flood)
+        return len(hub) == 1
+
+    text = b'{"type":"subscribe","boards":["default"]}'
+    flood = (bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text) * 200
+    raw.setblocking(False)
+    async with watching(pod) as reader:
+        await until(joined, "both watch")
+        await until(gone, "the slow one is dropped")
+        await game.score("ben", 5)
+        while not any(place["userId"] == "ben" for place in (await message(reader, "snapshot"))["rankings"]):
+            continue
+    raw.close()
+
+
+async def test_server_sent_events(start: Start, game: Game) -> None:
+    """The same snapshots as events with ids."""
+    pod, app = await start()
+    url = f"{pod.url}/api/v1/scoreboard/stream?board=weekly"
+    async with httpx.AsyncClient(timeout=15) as client, client.stream("GET", url) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["cache-control"] == "no-store"
+        lines = answer.aiter_lines()
+        assert await anext(lines) == "event: snapshot"
+        await game.score("ann", 7, board="weekly")
+        async for line in lines:
+            if line.startswith("data: ") and json.loads(line[6:])["rankings"]:
+                break
+
+    async def left() -> bool:
+        return len(app.state.runtime.hub) == 0
+
+    await until(left, "the stream is forgotten")
+
+
+async def test_a_drain_sends_everyone_away(start: Start) -> None:
+    """Readiness goes off first, then each watcher is closed with 1001 and a time to come back."""
+    health = Health()
+    pod, app = await start(health=health)
+    async with watching(pod) as one, watching(pod) as two:
+        draining = asyncio.create_task(drain(app, health, 1.0))
+        for connection in (one, two):
+            code, reason = await close_of(connection)
+            assert code == 1001
+            assert json.loads(reason or "")["retryAfterMs"] >= 0
+        assert health.missing() == ["draining"]
+        await draining
+    assert (await refusal(pod))["status"] == 503
+
+
+async def test_pages_and_descriptions(start: Start) -> None:
+    """The page has a strict policy; AsyncAPI names what the server speaks."""
+    pod, _ = await start()
+    page = await fetch(pod, "/")
+    assert page.status_code == 200
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert (await fetch(pod, "/assets/page.js")).headers["content-security-policy"]
+    document = (await fetch(pod, "/asyncapi.json")).json()
+    assert document["asyncapi"].startswith("3.")
+    metrics = (await fetch(pod, "/metrics")).text
+    assert "podium_scoreboard_connections" in metrics
