@@ -73,6 +73,14 @@ format: $(VENV)/.installed ## Format the Python sources
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
+.PHONY: openapi
+openapi: $(VENV)/.installed ## Write the published OpenAPI document from the services
+	@$(VENV_PYTHON) hack/checks/openapi.py
+
+.PHONY: docs
+docs: $(VENV)/.installed ## Write the field tables of docs/resource.md from the CRD
+	@$(VENV_PYTHON) hack/checks/reference.py
+
 .PHONY: help
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from fastapi import FastAPI
 ROOT = Path(__file__).resolve().parents[2]
 for folder in ("services", "operator"):
     sys.path.insert(0, str(ROOT / folder))
+
+from podium_operator import secret_data  # noqa: E402
 
 TARGET = ROOT / "services/podium/scoreboard/static/openapi.json"
 SERVICES = ("scores", "scoreboard", "auth", "analytics")
@@ -69,6 +72,16 @@ def _tagged(operation: Document, service: str) -> Document:
     return operation if operation.get("tags") else {**operation, "tags": [service]}
 
 
+def use_throwaway_secrets() -> None:
+    """Give the apps keys to be made with; they sign nothing, and no document shows them."""
+    made = secret_data.generated()
+    os.environ |= {
+        "PODIUM_JWT_KEYS": made["jwt"]["keys.json"],
+        "PODIUM_JWT_JWKS": secret_data.public_keys(made["jwt"]["keys.json"]),
+        "PODIUM_SIGNING_MASTER": made["signing"]["master.json"],
+    }
+
+
 def app_of(service: str) -> FastAPI:
     """The service's app as it documents itself; nothing connects until it is started."""
     app = importlib.import_module(f"podium.{service}.app").create_app()
@@ -78,6 +91,7 @@ def app_of(service: str) -> FastAPI:
 
 def main() -> int:
     """Write the document, or compare; 1 if ``--check`` finds a difference."""
+    use_throwaway_secrets()
     document = merge({service: app_of(service).openapi() for service in SERVICES})
     text = json.dumps(document, indent=1, ensure_ascii=False, sort_keys=False) + "\n"
     if "--check" not in sys.argv[1:]:
