@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
-from podium_dev import toolchain
 from tests.e2e.play import raise_someone_in_the_top
 from tests.support.client import Client
 from tests.support.instance import Instance
+from tests.support.processes import find_binary
 
 FLAGS = [
     "--no-sandbox",
@@ -27,7 +27,7 @@ RECOVERY_MILLISECONDS = 60_000
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        path = str(toolchain.ensure("chromium"))
+        path = find_binary("chromium")
         browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         await browser.close()

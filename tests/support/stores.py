@@ -310,7 +310,7 @@ def running_stores() -> Iterator[Stores]:
 
 def _cluster(node: "redis.Redis", command: str, *arguments: str | int) -> Any:
     """Run ``CLUSTER <command>`` on one node; redis-py parses the answer of INFO into a mapping."""
-    return node.execute_command(f"CLUSTER {command}", *arguments)  # type: ignore[no-untyped-call]
+    return node.execute_command(f"CLUSTER {command}", *arguments)
 
 
 def _replicate(node: "redis.Redis", primary_id: str) -> bool:
