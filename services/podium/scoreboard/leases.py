@@ -6,6 +6,7 @@ away the pod's own count bounds its own connections.
 
 import asyncio
 import itertools
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ RENEW_SECONDS = 10.0
 
 STORE_SECONDS = 1.0
 """How long a handshake waits for Redis."""
+
+AWAY_SECONDS = 2.0
+"""How long Redis is not asked again after it gave no answer: handshakes must not wait one after another."""
 
 RENEWALS_AT_ONCE = 16
 
@@ -44,6 +48,7 @@ class Limiter:
         self._per_ip = per_ip
         self._numbers = itertools.count()
         self._held: defaultdict[str, set[str]] = defaultdict(set)
+        self._away_until = 0.0
 
     async def acquire(self, address: str, user: str | None) -> Lease | None:
         """A lease for a connection from ``address`` of ``user`` (None: anonymous), or None where a limit is reached."""
@@ -65,11 +70,13 @@ class Limiter:
         if len(held) >= limit:
             return None
         held.add(lease.connection)
+        granted = True  # where Redis is away, this pod's own count, which has been looked at, must do
         try:
-            async with asyncio.timeout(STORE_SECONDS):
-                granted = await self._store.acquire(key, lease.connection, limit)
+            if time.monotonic() >= self._away_until:
+                async with asyncio.timeout(STORE_SECONDS):
+                    granted = await self._store.acquire(key, lease.connection, limit)
         except (StoreUnavailable, TimeoutError):
-            granted = True  # this pod's own count has been looked at above
+            self._away_until = time.monotonic() + AWAY_SECONDS
         except BaseException:
             self._drop(key, lease.connection)
             raise

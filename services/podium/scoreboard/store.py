@@ -4,6 +4,7 @@ A board's keys share the hash tag ``{board:<board>}``, so each script touches on
 raises StoreUnavailable("redis") where the cluster, or the node of the slot, is away.
 """
 
+import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -55,11 +56,19 @@ class Script:
             return await redis.eval(self._text, len(keys), *values)
 
 
+CALL_SECONDS: Final = 2.0
+"""Bound of one call with all its retries: whoever asks is better served by a quick 503 than by a long wait."""
+
+
 @asynccontextmanager
-async def outage_mapped(operation: str) -> AsyncIterator[None]:
-    """Turn an outage inside the block into StoreUnavailable("redis"), counted under ``operation``."""
+async def outage_mapped(operation: str, seconds: float | None = CALL_SECONDS) -> AsyncIterator[None]:
+    """Turn an outage inside the block into StoreUnavailable("redis"), counted under ``operation``.
+
+    A block that takes longer than ``seconds`` is one, too.
+    """
     try:
-        yield
+        async with asyncio.timeout(seconds):
+            yield
     except OUTAGE as error:
         if fails_by_itself(error):
             raise
