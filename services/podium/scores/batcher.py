@@ -5,6 +5,7 @@ The queue is bounded, and a request that waited too long is refused rather than 
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -55,6 +56,7 @@ class Batcher(Generic[Item, Result]):
         max_queue: int = MAX_QUEUE,
         max_wait: float = MAX_WAIT_SECONDS,
         linger: float = LINGER_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._commit = commit
         self._max_batch = max_batch
@@ -62,6 +64,7 @@ class Batcher(Generic[Item, Result]):
         self._max_in_flight = max_in_flight
         self._max_wait = max_wait
         self._linger = linger
+        self._clock = clock
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -84,9 +87,8 @@ class Batcher(Generic[Item, Result]):
         """Wait for the batch that takes ``item``. Raises Overloaded, or what ``commit`` raised for it."""
         if len(self._queue) >= self._max_queue:
             raise Overloaded
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
-        self._queue.append(_Waiting(item, future, loop.time() + self._max_wait))
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(item, future, self._clock() + self._max_wait))
         self._idle.clear()
         self._arrived.set()
         return await future
@@ -124,7 +126,7 @@ class Batcher(Generic[Item, Result]):
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         while self._queue and len(batch) < self._max_batch:
             waiting = self._queue.popleft()
             if waiting.future.done():  # its request was cancelled
