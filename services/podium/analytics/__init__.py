@@ -1,0 +1,1 @@
+"""The analytics service: counts updates, keeps ScoreboardAnalytics, reports; administers boards and dead letters."""
