@@ -43,7 +43,7 @@ def configuration(inputs: Inputs) -> str:
         'ping_interval: "20s"',
         "ping_max: 2",
         "lame_duck_grace_period: 2s",
-        "lame_duck_duration: 10s",
+        "lame_duck_duration: 30s",
         f'authorization {{ user: "{USER}", password: $NATS_PASSWORD, timeout: 5 }}',
         # The default syncs to disk every two minutes: a power cut would lose what was acknowledged.
         f'jetstream {{ store_dir: "/data", max_file_store: {disk}MB, max_memory_store: 64MB, sync_interval: always }}',
@@ -131,7 +131,7 @@ def _pod_spec(inputs: Inputs, nats: Nats) -> JSON:
         "serviceAccountName": inputs.object_name(COMPONENT),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 40,
+        "terminationGracePeriodSeconds": 50,
         "securityContext": base.pod_security(fs_group=base.PODIUM_UID),
         "topologySpreadConstraints": base.spread(inputs.name, COMPONENT),
         "containers": [

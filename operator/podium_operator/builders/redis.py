@@ -22,7 +22,7 @@ CLIENTS = ("scores", "scoreboard", "projector", "auth", "analytics", "ratelimit"
 NODE_TIMEOUT_MS = 3000
 """Milliseconds after which a silent node counts as failed, and a replica takes over."""
 MEMORY_SHARE = 0.6
-"""Share of the container's memory for data; the rest is for replication buffers and the copy-on-write of AOF rewrites."""
+"""Share of the container's memory for data; the rest is for replication buffers and the rewriting of the AOF."""
 
 _SCRIPTS = "/etc/podium/redis"
 _SECRET = "/etc/podium/secret/password"  # noqa: S105 - a path

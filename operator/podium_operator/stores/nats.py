@@ -6,7 +6,7 @@ import asyncio
 
 import aiohttp
 
-from podium_operator import spec
+from podium_operator.spec import Nats
 from podium_operator.stores.status import StoreStatus
 
 MONITOR_PORT = 8222
@@ -15,13 +15,12 @@ ANSWER_SECONDS = 2.0
 """Longest wait for one server."""
 
 
-async def cluster_status(*, name: str, namespace: str, spec: spec.Nats) -> StoreStatus:
+async def cluster_status(*, name: str, namespace: str, spec: Nats) -> StoreStatus:
     """Return how the servers are: each with its JetStream, its peers and its streams in step. Never raises."""
     servers = [f"{name}-nats-{ordinal}" for ordinal in range(spec.replicas)]
+    domain = f"{name}-nats-peers.{namespace}.svc:{MONITOR_PORT}"
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as session:
-        problems = await asyncio.gather(
-            *(_problem(session, f"http://{server}.{name}-nats-peers.{namespace}.svc:{MONITOR_PORT}") for server in servers)
-        )
+        problems = await asyncio.gather(*(_problem(session, f"http://{server}.{domain}") for server in servers))
     wrong = {server: problem for server, problem in zip(servers, problems, strict=True) if problem}
     if not wrong:
         return StoreStatus(True, f"{len(servers)} servers", serving=True)

@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlencode
 
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 
-from podium_operator import spec
 from podium_operator.builders import base, patroni
+from podium_operator.cluster import CONFIG_MAP, POD, Cluster, Conflict, Refused
+from podium_operator.spec import JSON, Postgres
 from podium_operator.stores.status import StoreStatus
 
 FIELD_MANAGER = "podium-operator-patroni"
 """Not the manager of the operator's own objects: this ConfigMap belongs to Patroni."""
-REQUEST_SECONDS = 4
-"""Longest wait for one answer of the API server."""
-
-JSON = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,7 @@ class Members:
     states: Mapping[str, str]
 
 
-def judge(members: Members, postgres: spec.Postgres) -> StoreStatus:
+def judge(members: Members, postgres: Postgres) -> StoreStatus:
     """The status of a cluster that should be as `postgres` says. Pure."""
     healthy = {"running", "streaming"}
     if members.states.get(members.leader) not in healthy:
@@ -63,78 +58,50 @@ def merged(current: JSON, wanted: JSON) -> JSON:
     return result
 
 
-async def cluster_status(
-    *, name: str, namespace: str, api: ApiClient, spec: spec.Postgres | None = None
-) -> StoreStatus:
+async def cluster_status(*, name: str, namespace: str, api: ApiClient, spec: Postgres | None = None) -> StoreStatus:
     """Return how the cluster is; with `spec`, also bring the settings that all members share to what it says.
 
     Never raises for an API server or a cluster that does not answer.
     """
-    scope = f"{name}-postgres"
+    cluster, scope = Cluster(api), f"{name}-postgres"
     try:
-        configuration = await _annotations(api, namespace, f"{scope}-config")
-        leader = await _annotations(api, namespace, f"{scope}-leader")
-        sync = await _annotations(api, namespace, f"{scope}-sync")
-        pods = await _pods(api, namespace, name)
-        current = json.loads(configuration.get("config", "{}"))
+        configuration = await _annotations(cluster, namespace, f"{scope}-config")
+        leader = await _annotations(cluster, namespace, f"{scope}-leader")
+        sync = await _annotations(cluster, namespace, f"{scope}-sync")
+        pods = await cluster.find(POD, namespace, base.selector(name, "postgres"))
+        states = {pod["metadata"]["name"]: _state(pod) for pod in pods}
+        current = json.loads(configuration.get("config") or "{}")
         if spec is not None and current:
-            await _share(api, namespace, f"{scope}-config", current, patroni.dynamic_configuration(spec))
-    except (ApiException, OSError, TimeoutError, ValueError) as problem:
+            await _share(cluster, namespace, f"{scope}-config", current, patroni.dynamic_configuration(spec))
+    except (ApiException, Conflict, Refused, OSError, TimeoutError, ValueError) as problem:
         return StoreStatus(False, f"PostgreSQL cannot be looked at: {type(problem).__name__}", serving=False)
     standby = sync.get("sync_standby") if sync.get("leader") == leader.get("leader") else None
-    members = Members(leader.get("leader", ""), tuple(filter(None, (standby or "").split(","))), pods)
-    return judge(members, spec or _spec_of(current, len(pods)))
+    members = Members(leader.get("leader", ""), tuple(filter(None, (standby or "").split(","))), states)
+    return judge(members, spec or _spec_of(current, len(states)))
 
 
-def _spec_of(configuration: JSON, instances: int) -> spec.Postgres:
+def _spec_of(configuration: JSON, instances: int) -> Postgres:
     strict = "Strict" if configuration.get("synchronous_mode_strict") else "Preferred"
     mode = strict if configuration.get("synchronous_mode") else "Off"
-    return spec.Postgres.model_validate({"instances": max(1, instances), "synchronous": mode})
+    return Postgres.model_validate({"instances": max(1, instances), "synchronous": mode})
 
 
-async def _share(api: ApiClient, namespace: str, config_map: str, current: JSON, wanted: JSON) -> None:
+async def _share(cluster: Cluster, namespace: str, config_map: str, current: JSON, wanted: JSON) -> None:
     """Patroni watches this annotation and lets every member follow it."""
     new = merged(current, wanted)
-    if new == current:
-        return
-    path = f"/api/v1/namespaces/{namespace}/configmaps/{config_map}?{urlencode({'fieldManager': FIELD_MANAGER})}"
-    text = json.dumps(new, separators=(",", ":"))
-    await _call(api, "PATCH", path, {"metadata": {"annotations": {"config": text}}})
+    if new != current:
+        patch = {"metadata": {"annotations": {"config": json.dumps(new, separators=(",", ":"))}}}
+        await cluster.merge(CONFIG_MAP, namespace, config_map, patch, manager=FIELD_MANAGER)
 
 
-async def _annotations(api: ApiClient, namespace: str, config_map: str) -> dict[str, str]:
-    try:
-        item = await _call(api, "GET", f"/api/v1/namespaces/{namespace}/configmaps/{config_map}")
-    except ApiException as error:
-        if error.status == 404:
-            return {}
-        raise
-    return dict(item["metadata"].get("annotations") or {})
-
-
-async def _pods(api: ApiClient, namespace: str, name: str) -> dict[str, str]:
-    """State of each member by pod name, as it says itself; empty for one that has not said anything yet."""
-    chosen = ",".join(f"{key}={value}" for key, value in base.selector(name, "postgres").items())
-    listed = await _call(api, "GET", f"/api/v1/namespaces/{namespace}/pods?{urlencode({'labelSelector': chosen})}")
-    return {pod["metadata"]["name"]: _state(pod) for pod in listed["items"]}
+async def _annotations(cluster: Cluster, namespace: str, config_map: str) -> dict[str, str]:
+    item = await cluster.get(CONFIG_MAP, namespace, config_map)
+    return dict((item or {}).get("metadata", {}).get("annotations") or {})
 
 
 def _state(pod: JSON) -> str:
+    """State of a member as it says itself; empty if it has not said anything yet."""
     conditions = {c["type"]: c["status"] for c in pod.get("status", {}).get("conditions", [])}
     if conditions.get("Ready") != "True" or pod["metadata"].get("deletionTimestamp"):
         return "not ready"
     return str(json.loads((pod["metadata"].get("annotations") or {}).get("status", "{}")).get("state", ""))
-
-
-async def _call(api: ApiClient, method: str, path: str, body: JSON | None = None) -> JSON:
-    headers = {"Accept": "application/json", "Content-Type": "application/merge-patch+json"}
-    response = await api.rest_client.request(
-        method, api.configuration.host + path, headers=await _authorized(api, headers), body=body,
-        _request_timeout=REQUEST_SECONDS,
-    )  # fmt: skip
-    return dict(json.loads(response.data))
-
-
-async def _authorized(api: ApiClient, headers: dict[str, str]) -> dict[str, str]:
-    await api.update_params_for_auth(headers, [], ["BearerToken"])
-    return headers

@@ -7,9 +7,11 @@ import time
 from collections.abc import Mapping
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from podium_operator import spec
+from podium_operator.spec import Redis as RedisSpec
 from podium_operator.stores import redis_plan
 from podium_operator.stores.redis_plan import (
     Action,
@@ -34,7 +36,7 @@ ROUND_SECONDS = 0.2
 
 
 async def ensure_redis_cluster(
-    *, name: str, namespace: str, spec: spec.Redis, password: str, pod_addresses: Mapping[str, str], port: int = PORT
+    *, name: str, namespace: str, spec: RedisSpec, password: str, pod_addresses: Mapping[str, str], port: int = PORT
 ) -> StoreStatus:
     """Make one whole cluster of the pods, as far as that can be done now, and return how it is.
 
@@ -51,7 +53,7 @@ async def ensure_redis_cluster(
 
 
 async def _heal(
-    clients: Mapping[str, Redis], addresses: Mapping[str, str], wanted: spec.Redis, port: int
+    clients: Mapping[str, Redis], addresses: Mapping[str, str], wanted: RedisSpec, port: int
 ) -> StoreStatus:
     deadline = time.monotonic() + BUDGET_SECONDS
     while True:
@@ -77,7 +79,7 @@ def _client(address: str, port: int, password: str) -> Redis:
         socket_timeout=ANSWER_SECONDS,
         socket_connect_timeout=ANSWER_SECONDS,
         single_connection_client=False,
-        retry=None,
+        retry=Retry(NoBackoff(), 0),
     )
 
 
@@ -94,7 +96,6 @@ async def _look(clients: Mapping[str, Redis]) -> list[Node]:
 
 
 async def _node(pod: str, client: Redis) -> Node:
-    # Commands as separate words: the library parses "CLUSTER NODES" as one word into a form that loses fields.
     node_id = str(await client.execute_command("CLUSTER", "MYID"))
     peers = redis_plan.parse_nodes(str(await client.execute_command("CLUSTER", "NODES")))
     state = str(await client.execute_command("CLUSTER", "INFO"))
@@ -110,10 +111,15 @@ async def _node(pod: str, client: Redis) -> Node:
     )
 
 
+async def _ask(client: Redis, *command: str | int) -> str:
+    # Commands as separate words: the library parses "CLUSTER NODES" as one word into a form that loses fields.
+    return str(await client.execute_command(*command))
+
+
 async def _do(clients: Mapping[str, Redis], action: Action, port: int) -> str | None:
     """Do it; a refusal is returned as a sentence, because the next look shows what is to be done instead."""
     try:
-        await clients[action.pod].execute_command(*_command(action, port))
+        await _ask(clients[action.pod], *_command(action, port))
     except (RedisError, OSError, TimeoutError) as refused:
         return f"{action.pod} refused {type(action).__name__}: {refused}"
     return None
