@@ -121,10 +121,16 @@ def uninstall_commands(cluster: Cluster) -> dict[str, list[str]]:
 
 
 def _helm(instance: Instance, cluster: Cluster, chart: str, values: Mapping[str, object]) -> None:
+    """Install or upgrade a chart, also after a run that was interrupted in the middle of it.
+
+    Helm records an operation before it starts, and refuses another while a record says that one is pending.
+    """
     if not (_CHARTS / chart / "Chart.yaml").exists():
         raise StageError(f"charts/{chart} has no Chart.yaml")
     file = instance.state / f"values-{chart}.json"
     file.write_text(json.dumps(values))
+    pending = f"owner=helm,name={chart},status in (pending-install,pending-upgrade,pending-rollback)"
+    cluster.kubectl.run("--namespace", OPERATOR_NAMESPACE, "delete", "secrets", f"--selector={pending}")
     home = instance.state / "helm"
     run(
         [
