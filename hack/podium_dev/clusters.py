@@ -140,7 +140,10 @@ def _kind_up(instance: Instance) -> Cluster:
 
 
 def _current(instance: Instance) -> Cluster:
-    kubectl = Kubectl(None)
+    kubeconfig = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
+    if not kubeconfig.is_file():
+        raise StageError(f"CLUSTER=current: there is no kubeconfig {kubeconfig} (KUBECONFIG must name one file)")
+    kubectl = Kubectl(kubeconfig)
     context = kubectl.run("config", "current-context").strip()
     known = remembered(instance)
     view = json.loads(kubectl.run("config", "view", "--minify", f"--context={context}", "--output=json"))
@@ -153,7 +156,7 @@ def _current(instance: Instance) -> Cluster:
         raise StageError(f"the context {context} was left untouched")
     if known is not None and known.context != context:
         raise StageError(f"this checkout is deployed to the context {known.context}; `make down` removes it")
-    return Cluster("current", None, context)
+    return Cluster("current", str(kubeconfig), context)
 
 
 def _agreed(context: str, server: str) -> bool:
