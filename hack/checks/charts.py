@@ -33,7 +33,7 @@ INFO_VARIABLE = "PODIUM_E2E_INFO"
 NOT_APPLICABLE = {
     "container-image-pull-policy": "a tag names one content, so an image never changes under it",
     "container-ephemeral-storage-request-and-limit": "root file systems are read-only",
-    "container-security-context-user-group-id": "PostgreSQL runs as the user that its image has; runAsNonRoot guards it",
+    "container-security-context-user-group-id": "PostgreSQL runs as its image's own user; runAsNonRoot guards it",
     "statefulset-has-host-podantiaffinity": "topologySpreadConstraints do this",
     "deployment-has-host-podantiaffinity": "topologySpreadConstraints do this",
     "service-targets-pod": "Services of one pod select labels that pods get when they run (pod name, role)",

@@ -3,16 +3,26 @@
 import base64
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 
 from tests.support.client import Client, Session
+from tests.support.conformance import Conformance
 from tests.support.instance import Instance
 
 
 @pytest.fixture(scope="session")
-async def client(instance: Instance) -> AsyncIterator[Client]:
+async def conformance(instance: Instance) -> Conformance:
+    """The published OpenAPI document, with which every answer to the clients below is compared."""
+    async with httpx.AsyncClient(base_url=instance.url) as http:
+        return Conformance((await http.get("/openapi.json")).json())
+
+
+@pytest.fixture(scope="session")
+async def client(instance: Instance, conformance: Conformance) -> AsyncIterator[Client]:
     """The game's own backend, talking through the gateway."""
     async with Client(instance.url, instance.client_id, instance.client_secret) as game:
+        game.http.event_hooks["response"].append(conformance.check)
         yield game
 
 
@@ -23,10 +33,11 @@ async def session(client: Client) -> Session:
 
 
 @pytest.fixture(scope="session")
-async def ops(instance: Instance) -> AsyncIterator[Client]:
+async def ops(instance: Instance, conformance: Conformance) -> AsyncIterator[Client]:
     """The operations team's client (scopes ``admin`` and ``analytics:read``) of the sample."""
     secret = instance.get("secret", f"{instance.name}-client-ops")["data"]["clientSecret"]
     async with Client(instance.url, "ops", base64.b64decode(secret).decode()) as operations:
+        operations.http.event_hooks["response"].append(conformance.check)
         yield operations
 
 
