@@ -32,11 +32,13 @@ from podium.scores.domain import Update
 from podium.scores.domain_rules import Rules
 from podium.scores.gate import Gate
 from podium.scores.nonces import NonceStore
+from podium.scores.openapi import document_security
 from podium.scores.outbox import Outbox
+from podium.scores.pool import open_pool
 from podium.scores.routes import ScoreUpdates, make_router
 from podium.scores.security_events import SecurityEvents
 from podium.scores.settings import ScoresSettings
-from podium.scores.store import OutboxStore, ScoreStore, open_pool
+from podium.scores.store import OutboxStore, ScoreStore
 
 ENDPOINT_REMOVAL_SECONDS = 3.0
 """How long new requests may still come after SIGTERM, until the last proxy knows that this pod goes."""
@@ -153,10 +155,13 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Spans are the middleware's and this service's own.
+        telemetry={"tracing": False, "operation_spans": False, "metrics": False, "logs": False},
     )
     app.include_router(make_router(lambda: app.state.score_updates))
     health.install(app)
     metrics.install(app)
     problems.install(app)
+    document_security(app)
     app.add_middleware(TraceMiddleware, service="scores")
     return app

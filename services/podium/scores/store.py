@@ -1,23 +1,18 @@
 """Score updates in PostgreSQL: many to a transaction. The only place of this service that writes scores.
 
-Times cross the wire as integers of Unix microseconds (a codec of this module), so nothing is rounded.
+Times are integers of Unix microseconds on both sides, so nothing is rounded.
 """
 
 import ipaddress
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
-from opentelemetry import trace
 
 from podium.common.bus import SCORE_UPDATED
-from podium.common.database import CONNECT_TIMEOUT_SECONDS, DRIVER_ERRORS, STATEMENT_TIMEOUT_SECONDS
-from podium.common.settings import DatabaseSettings
-from podium.common.telemetry import tracer
 from podium.scores import sql
 from podium.scores.domain import (
     Answer,
@@ -34,21 +29,10 @@ from podium.scores.domain import (
 )
 from podium.scores.domain_limits import SECOND
 from podium.scores.domain_rules import Award, Rules
+from podium.scores.pool import FOR_EVER, Connection, Pool, connected, db_span, transaction
 
 MAX_CHANGES_PER_EVENT = 1024
 """Entries of one event; at some 400 bytes each it stays well below NATS's largest message of 1 MB."""
-
-IDLE_IN_TRANSACTION_MS = 5_000
-"""After this, in milliseconds, the server ends a transaction whose pod froze or vanished, so its row locks go."""
-
-_PG_EPOCH = 946_684_800 * SECOND
-"""2000-01-01, where PostgreSQL's binary times begin, in Unix microseconds."""
-
-_FOR_EVER = 2**63 - 1
-"""PostgreSQL's binary ``infinity``."""
-
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
-Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,47 +61,6 @@ class _Players(msgspec.Struct, frozen=True):
     event_id: str = msgspec.field(name="eventId")
 
 
-async def open_pool(settings: DatabaseSettings, size: int) -> Pool:
-    """A pool that connects when it is used; it does not reach the server now, so it never fails."""
-    return await asyncpg.create_pool(
-        host=settings.host,
-        port=settings.port,
-        user=settings.user,
-        password=settings.password.get_secret_value() or None,
-        database=settings.name,
-        min_size=0,
-        max_size=size,
-        max_inactive_connection_lifetime=300.0,
-        timeout=CONNECT_TIMEOUT_SECONDS,
-        command_timeout=STATEMENT_TIMEOUT_SECONDS,
-        init=_prepare_connection,
-        reset=_keep_session,
-        server_settings={
-            "application_name": "podium-scores",
-            "jit": "off",
-            "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
-        },
-    )
-
-
-async def _prepare_connection(connection: Any) -> None:
-    await connection.set_type_codec(
-        "timestamptz", schema="pg_catalog", encoder=_encode_time, decoder=_decode_time, format="tuple"
-    )
-
-
-async def _keep_session(_: Any) -> None:
-    """Nothing in a session outlives its transaction here, so the pool's reset would be a wasted round trip."""
-
-
-def _encode_time(microseconds: int) -> tuple[int]:
-    return (microseconds - _PG_EPOCH,)
-
-
-def _decode_time(value: tuple[int]) -> int:
-    return _FOR_EVER if value[0] == _FOR_EVER else value[0] + _PG_EPOCH
-
-
 class _PlayersMissing(Exception):
     """Some users have no row to lock yet."""
 
@@ -139,7 +82,7 @@ class ScoreStore:
         Raises what asyncpg raises. After an error in COMMIT itself the updates may or may not have been counted; the
         same actionId settles it. ``traceparent`` is that of the commit.
         """
-        async with _connection(self._pool) as connection:
+        async with connected(self._pool) as connection:
             try:
                 return await self._transaction(connection, updates, traceparent)
             except _PlayersMissing:
@@ -150,24 +93,24 @@ class ScoreStore:
     async def _transaction(
         self, connection: Connection, updates: Sequence[Update], traceparent: str | None
     ) -> Committed:
-        async with _transaction(connection):
+        async with transaction(connection):
             state, now = await self._read(connection, updates)
             decision = decide(state, updates, self._rules, now)
             events = _events(decision.changes, traceparent)
             if decision.logged:
-                with _db_span("INSERT action_log, user_score, outbox"):
+                with db_span("INSERT action_log, user_score, outbox"):
                     await connection.execute(sql.WRITE, *_write_arguments(decision, events))
         return Committed(decision.outcomes, events)
 
     async def _read(self, connection: Connection, updates: Sequence[Update]) -> tuple[State, int]:
         """Lock the players, then their scores; read what was logged. The clock is read after the locks are held."""
         users = list({update.user_id for update in updates})
-        with _db_span("SELECT player FOR UPDATE"):
+        with db_span("SELECT player FOR UPDATE"):
             players = await connection.fetch(sql.LOCK_PLAYERS, users)
         if len(players) < len(users):
             raise _PlayersMissing
         # A statement of its own: its snapshot must be younger than the locks, to see what their last holders logged.
-        with _db_span("SELECT action_log"):
+        with db_span("SELECT action_log"):
             logged = await connection.fetch(
                 sql.LOOK_UP_ACTIONS, [update.user_id for update in updates], [update.action_id for update in updates]
             )
@@ -177,7 +120,7 @@ class ScoreStore:
             if isinstance(update.verdict, Award)
             for board in update.verdict.boards
         }
-        with _db_span("SELECT user_score FOR UPDATE"):
+        with db_span("SELECT user_score FOR UPDATE"):
             scores = await connection.fetch(sql.LOCK_SCORES, *_columns(targets)) if targets else []
         state = State(
             players={row["user_id"]: _player(row) for row in players},
@@ -191,42 +134,6 @@ class ScoreStore:
             },
         )
         return state, max(row["now"] for row in logged)
-
-
-def _db_span(name: str) -> AbstractContextManager[Any]:
-    """A client span of one statement, where its batch is traced."""
-    if not trace.get_current_span().is_recording():
-        return nullcontext()
-    return tracer.start_as_current_span(
-        name, kind=trace.SpanKind.CLIENT, attributes={"db.system.name": "postgresql", "db.operation.name": name}
-    )
-
-
-@asynccontextmanager
-async def _connection(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection of the pool, which does not get it back when the driver has lost track of it."""
-    async with pool.acquire() as connection:
-        try:
-            yield connection
-        except asyncpg.InternalClientError:
-            connection.terminate()
-            raise
-
-
-@asynccontextmanager
-async def _transaction(connection: Connection) -> AsyncIterator[None]:
-    """A transaction whose COMMIT has a span of its own: there a synchronous standby makes itself felt."""
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
-        yield
-    except BaseException:
-        # The server rolls back by itself where the connection is gone, and the first error is the one to tell.
-        with suppress(*DRIVER_ERRORS, OSError):
-            await transaction.rollback()
-        raise
-    with _db_span("COMMIT"):
-        await transaction.commit()
 
 
 def _columns(rows: Any, width: int = 2) -> tuple[list[Any], ...]:
@@ -243,7 +150,7 @@ def _player(row: asyncpg.Record) -> PlayerState:
         recent=row["recent"],
         action_times={kind: [round(second * SECOND) for second in seconds] for kind, seconds in times.items()},
         restriction=row["restriction"],
-        restricted_until=None if row["restricted_until"] == _FOR_EVER else row["restricted_until"],
+        restricted_until=None if row["restricted_until"] == FOR_EVER else row["restricted_until"],
     )
 
 
@@ -330,7 +237,7 @@ class OutboxStore:
 
         Not flushed: should a crash bring a row back, the relay sends it again and consumers know it by its versions.
         """
-        async with _connection(self._pool) as connection, _transaction(connection):
+        async with connected(self._pool) as connection, transaction(connection):
             await connection.execute("SET LOCAL synchronous_commit TO off")
             await connection.execute(sql.DELETE_EVENTS, list(event_ids))
 
@@ -339,7 +246,7 @@ class OutboxStore:
 
         Other pods skip the rows meanwhile.
         """
-        async with _connection(self._pool) as connection, _transaction(connection):
+        async with connected(self._pool) as connection, transaction(connection):
             rows = await connection.fetch(sql.TAKE_EVENTS, limit)
             if not rows:
                 return 0
@@ -350,6 +257,6 @@ class OutboxStore:
 
     async def oldest_age(self) -> float:
         """Age in seconds of the oldest event, 0 if there is none."""
-        async with _connection(self._pool) as connection:
+        async with connected(self._pool) as connection:
             age = await connection.fetchval(sql.OLDEST_EVENT_AGE)
         return float(age or 0.0)
