@@ -60,7 +60,7 @@ OWNED = (
     Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     JOB,
 )
-"""Kinds of the objects that builders make: these are applied, watched and pruned."""
+"""Kinds of the objects that builders make: these are applied (in this order), watched and pruned."""
 
 BY_NAME = {(kind.api_version, kind.kind): kind for kind in OWNED}
 
@@ -82,9 +82,14 @@ class Refused(Exception):
         self.status = status
 
 
+MESSAGE_LIMIT = 800
+"""Characters of an error message that are kept: some of them quote whole objects."""
+
+
 def _message(error: ApiException) -> str:
     try:
-        return str(json.loads(error.body or "{}").get("message") or error.reason)
+        text = str(json.loads(error.body or "{}").get("message") or error.reason)
+        return text if len(text) <= MESSAGE_LIMIT else f"{text[: MESSAGE_LIMIT // 2]} … {text[-MESSAGE_LIMIT // 2 :]}"
     except (ValueError, AttributeError):
         return str(error.reason)
 
@@ -157,10 +162,13 @@ class Cluster:
         return await self._call("POST", kind.path(namespace), {"fieldManager": MANAGER}, item)
 
     async def apply(self, kind: Kind, item: JSON, manager: str = MANAGER) -> JSON:
-        """Server-side apply: the fields given are the manager's, whoever had them before; its former fields go."""
+        """Server-side apply: the fields given are the manager's, whoever had them before; its former fields go.
+
+        An object without a namespace is one of the whole cluster.
+        """
         meta = item["metadata"]
         query = {"fieldManager": manager, "force": "true"}
-        path = kind.path(meta["namespace"], meta["name"])
+        path = kind.path(meta.get("namespace"), meta["name"])
         return await self._call("PATCH", path, query, item, "application/apply-patch+yaml")
 
     async def merge(

@@ -113,6 +113,7 @@ def schema_of(model: type[BaseModel]) -> JSON:
 
 def definition() -> JSON:
     """The whole CustomResourceDefinition."""
+    defaults = ScoreboardSpec().model_dump(mode="json", by_alias=True, exclude_none=True)
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -146,13 +147,12 @@ def definition() -> JSON:
                         "openAPIV3Schema": {
                             "description": "A live scoreboard: its stores, services and gateway.",
                             "type": "object",
-                            "required": ["spec"],
                             "x-kubernetes-validations": [NAME_RULE],
                             "properties": {
                                 "apiVersion": {"type": "string"},
                                 "kind": {"type": "string"},
                                 "metadata": {"type": "object"},
-                                "spec": schema_of(ScoreboardSpec),
+                                "spec": {**schema_of(ScoreboardSpec), "default": defaults},
                                 "status": schema_of(ScoreboardStatus),
                             },
                         }

@@ -42,7 +42,8 @@ async def stores(
         if item is None:
             return ABSENT
         health = stateful_set_health(item)
-        if not health.ready:
+        # Redis pods become ready only once the cluster is formed, which is done below.
+        if not health.ready and component != "redis":
             return replace(health, serving=False)
         if component == "redis":
             addresses = _redis_addresses(name, spec, live)
@@ -50,7 +51,7 @@ async def stores(
                 name=name, namespace=namespace, spec=spec.redis, password=redis_password, pod_addresses=addresses
             )
         elif component == "postgres":
-            seen = await postgres.cluster_status(name=name, namespace=namespace, api=cluster.api)
+            seen = await postgres.cluster_status(name=name, namespace=namespace, api=cluster.api, spec=spec.postgres)
         else:
             seen = await nats.cluster_status(name=name, namespace=namespace, spec=spec.nats)
         return _with_store(health, seen)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
@@ -43,10 +43,7 @@ PARALLEL = 8
 """Objects that are applied at the same time."""
 
 SOON_SECONDS = 2.0
-"""A roll-out is looked at again after this, even if no watch tells anything (a store does not say when it is formed)."""
-
-WORKLOADS = ("StatefulSet", "Deployment", "Job", "HorizontalPodAutoscaler")
-"""Kinds that are applied after the others of their component, on which they rely."""
+"""A roll-out is looked at again after this: a store does not tell when it is formed."""
 
 MIRRORED = "endpoints.kubernetes.io/managed-by"
 """Label of Endpoints that Kubernetes itself derives from a Service."""
@@ -55,7 +52,17 @@ INITIAL_SCALE = "podium-operator-scale"
 """Field manager that raises a new Deployment to its least number of pods; afterwards its autoscaler owns the field."""
 
 
-async def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name: str) -> float | None:
+LookAtStores = Callable[[Cluster, str, str, ScoreboardSpec, dict[Key, JSON], str], Awaitable[dict[str, status.Health]]]
+"""Health of the stores, see `observe.stores`."""
+
+
+async def reconcile(
+    cluster: Cluster,
+    settings: OperatorSettings,
+    namespace: str,
+    name: str,
+    look_at_stores: LookAtStores = observe.stores,
+) -> float | None:
     """Bring one Scoreboard closer to its spec.
 
     Returns seconds until it should be looked at again, or None for no hurry.
@@ -72,7 +79,7 @@ async def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str
         await _fail(cluster, scoreboard, f"the spec is not valid: {text}")
         return None
     try:
-        return await _Pass(cluster, settings, scoreboard, spec).run()
+        return await _Pass(cluster, settings, scoreboard, spec, look_at_stores).run()
     except (Refused, Conflict) as error:
         await _fail(cluster, scoreboard, f"the API server refused a step: {error}")
         raise
@@ -108,7 +115,15 @@ class _Chosen:
 class _Pass:
     """One look at one Scoreboard."""
 
-    def __init__(self, cluster: Cluster, settings: OperatorSettings, scoreboard: JSON, spec: ScoreboardSpec) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: OperatorSettings,
+        scoreboard: JSON,
+        spec: ScoreboardSpec,
+        look_at_stores: LookAtStores,
+    ) -> None:
+        self.look_at_stores = look_at_stores
         self.cluster = cluster
         self.settings = settings
         self.scoreboard = scoreboard
@@ -125,9 +140,8 @@ class _Pass:
         chosen = await self._choose(known, self._inputs(found))
         await self._look()
         await self._apply_part(chosen.revision, [BASE.name, *(store.name for store in STORES)])
-        health = await observe.stores(
-            self.cluster, self.name, self.namespace, self.spec, self.live, found.redis_password
-        )
+        password = found.redis_password
+        health = await self.look_at_stores(self.cluster, self.name, self.namespace, self.spec, self.live, password)
         migrated = await self._migrate(chosen, health)
         if migrated:
             await self._apply_part(chosen.revision, _after_migration(chosen.revision))
@@ -178,7 +192,9 @@ class _Pass:
         """Store a revision, or make one that was there before the newest again."""
         before = next((revision for revision in known if revision.name == wanted.name), None)
         if before is None:
-            await self.cluster.create(REVISION, self.namespace, revisions.to_object(wanted, self.scoreboard))
+            # Applied, not created: the server then stores the immutable data in its own canonical form, to which
+            # later patches of the annotations compare equal.
+            await self.cluster.apply(REVISION, revisions.to_object(wanted, self.scoreboard))
             known.append(wanted)
             target = wanted
         else:
@@ -201,8 +217,8 @@ class _Pass:
         """Apply components in their order; in each, what others rely on first."""
         for name in names:
             objects = revision.components[name].objects
-            await self._apply_all(revision, [item for item in objects if item["kind"] not in WORKLOADS])
-            await self._apply_all(revision, [item for item in objects if item["kind"] in WORKLOADS])
+            for kind in OWNED:
+                await self._apply_all(revision, [item for item in objects if kind_of(item) == kind])
 
     async def _apply_all(self, revision: Revision, objects: list[JSON]) -> None:
         gate = asyncio.Semaphore(PARALLEL)
