@@ -277,15 +277,13 @@ def _note_action_time(player: PlayerState, award: Award, at: int) -> None:
 
 def _move(state: State, board: Board, update: Update, player: PlayerState, award: Award, at: int) -> ScoreState:
     """The user's score on ``board`` after the award; a new object, the state is left as it is."""
-    old = state.scores.get((board.name, update.user_id))
-    if old is None:
-        # A hidden user stays hidden on boards that are new to them.
-        hidden = player.restriction == "hide" and (player.restricted_until is None or player.restricted_until > at)
-        old = ScoreState(board.name, update.user_id, hidden=hidden)
+    old = state.scores.get((board.name, update.user_id)) or ScoreState(board.name, update.user_id)
+    # Without an action there is no score: the board is new to the user, or was reset.
+    scored = old.total_actions > 0
     score = award.points
     if board.operator == "Increment":
         score = old.score + award.points
-    elif board.operator == "Best" and old.version:
+    elif board.operator == "Best" and scored:
         score = max(old.score, award.points)
     return ScoreState(
         board=old.board,
@@ -294,11 +292,17 @@ def _move(state: State, board: Board, update: Update, player: PlayerState, award
         score=score,
         version=old.version + 1,
         # An equal score was reached when it was reached first.
-        reached_at=old.reached_at if old.version and score == old.score else at,
+        reached_at=old.reached_at if scored and score == old.score else at,
         last_updated=at,
         total_actions=old.total_actions + 1,
-        hidden=old.hidden,
+        hidden=_hidden(player, at),
     )
+
+
+def _hidden(player: PlayerState, now: int) -> bool:
+    """Whether the player is kept out of the rankings; not the row's old word, for a reset hides rows until now."""
+    lasting = player.restricted_until is None or player.restricted_until > now
+    return player.restriction in {"ban", "hide"} and lasting
 
 
 def _change(update: Update, score: ScoreState, increase: int, at: int) -> Change:

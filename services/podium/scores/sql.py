@@ -45,7 +45,7 @@ WITH logged AS (
     $20::timestamptz[], $21::bigint[], $22::boolean[])
   ON CONFLICT (board, user_id) DO UPDATE SET username = excluded.username, score = excluded.score,
     version = excluded.version, reached_at = excluded.reached_at, last_updated = excluded.last_updated,
-    total_actions = excluded.total_actions
+    total_actions = excluded.total_actions, hidden = excluded.hidden
 ), players AS (
   UPDATE player p SET username = new.username, total_actions = new.total_actions,
     recent = new.recent::timestamptz[], action_times = new.action_times::jsonb, updated_at = new.updated_at
