@@ -40,7 +40,7 @@ def import_missing(socket: Path, layout: Path, images: Mapping[str, Descriptor])
         assert importer.stdin is not None
         assert importer.stdout is not None
         try:
-            _write_archive(importer.stdin, layout, missing, held)
+            write_archive(importer.stdin, layout, missing, held)
             importer.stdin.close()
         except BrokenPipeError:
             pass  # ctr gave up early: its output says why
@@ -73,7 +73,7 @@ def _blob(layout: Path, digest: str) -> Path:
     return layout / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
 
-def _write_archive(stream: IO[bytes], layout: Path, images: Mapping[str, Descriptor], held: set[str]) -> None:
+def write_archive(stream: IO[bytes], layout: Path, images: Mapping[str, Descriptor], held: set[str]) -> None:
     """Write an OCI archive of `images` without the blobs `held` by the receiver."""
     index = {
         "schemaVersion": 2,

@@ -100,6 +100,7 @@ def build_all(names: Iterable[str] | None = None, note: Callable[[str], None] = 
         with ThreadPoolExecutor(_PARALLEL_BUILDS) as pool:
             jobs = {image.name: pool.submit(_build, builder, image, base, note) for image in missing}
         refs |= {name: job.result() for name, job in jobs.items()}
+        shutil.rmtree(_root() / "contexts", ignore_errors=True)
         _forget_old(builder)
     return refs
 
