@@ -42,6 +42,9 @@ class FanoutProtocol(WebSocketsSansIOProtocol):
         # uvicorn logs each handshake with its query string; the access log of the app has what is wanted.
         self.logger = logging.getLogger("podium.websocket")
         self.logger.setLevel(logging.WARNING)
+        # The library logs headers, tokens among them, where it is let.
+        self.conn.logger = self.logger
+        self.conn.debug = False
         self.last_frame = self.loop.time()
         self.on_blocked: Callable[[], None] | None = None
         self.on_drained: Callable[[], None] | None = None
