@@ -146,6 +146,10 @@ def register(operator: Operator) -> kopf.OperatorRegistry:
     async def on_secret(body: Any, **_: Any) -> None:
         operator.secret_event(body)
 
+    async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+
+    kopf.on.login(registry=registry)(login)
     kopf.on.startup(registry=registry)(startup)
     kopf.on.cleanup(registry=registry)(cleanup)
     kopf.on.event("podium.dev", "v1alpha1", "scoreboards", registry=registry)(on_scoreboard)
