@@ -133,6 +133,12 @@ class Projector:
                 await subscription.unsubscribe()
 
 
+def _report(task: asyncio.Task[None]) -> None:
+    """Say why the projector ended by itself; liveness does the rest."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("the projector has ended", exc_info=error)
+
+
 def create_app(settings: ProjectorSettings) -> FastAPI:
     """The app: health and metrics, with the projector running for as long as it does."""
     projector = Projector(settings)
@@ -142,6 +148,7 @@ def create_app(settings: ProjectorSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         task = asyncio.create_task(projector.run(), name="projector")
+        task.add_done_callback(_report)
         health.require_alive("projector", lambda: not task.done() and projector.alive())
         try:
             yield

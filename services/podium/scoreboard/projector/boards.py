@@ -128,7 +128,9 @@ class Boards:
     def _start_rebuild(self, board: str, reason: str) -> None:
         running = self._rebuilds.get(board)
         if running is None or running.done():
-            self._rebuilds[board] = asyncio.create_task(self._rebuild(board, reason), name=f"rebuild {board}")
+            task = asyncio.create_task(self._rebuild(board, reason), name=f"rebuild {board}")
+            task.add_done_callback(_report)
+            self._rebuilds[board] = task
 
     async def _rebuild(self, board: str, reason: str) -> None:
         asked = self._reasons.get(board)
@@ -166,3 +168,9 @@ class Boards:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Say why a rebuild failed by itself; the next look tries again."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("rebuild failed", task=task.get_name(), exc_info=error)
