@@ -25,6 +25,9 @@ from podium.scores.openapi import ANSWERS, REQUEST
 
 PATH = "/api/v1/scores/update"
 
+MAX_DISCARDED_BYTES = 1024 * 1024
+"""How much of a body that is too large is read, in bytes: a client that is still sending would miss the answer."""
+
 _MEDIA_TYPE = re.compile(r'application/json[ \t]*(?:;[ \t]*charset=(?:utf-8|"utf-8")[ \t]*)?;?', re.IGNORECASE)
 _FORBIDDEN = frozenset({"user-banned", "blocked-by-anomaly"})
 
@@ -133,25 +136,23 @@ def make_router(updates: Callable[[], ScoreUpdates]) -> APIRouter:
 
 
 async def _read_body(request: Request) -> bytes:
-    """The body, read no further than its bound. Raises Problem 413."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
-        raise _too_large()
+    """The body, kept no further than its bound. Raises Problem 413."""
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
         size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise _too_large()
-        parts.append(part)
+        if size <= MAX_BODY_BYTES:
+            parts.append(part)
+        elif size > MAX_DISCARDED_BYTES:
+            # The rest would be taken for the next request.
+            raise _too_large({"Connection": "close"})
+    if size > MAX_BODY_BYTES:
+        raise _too_large({})
     return b"".join(parts)
 
 
-def _too_large() -> Problem:
-    # What was not read would be taken for the next request.
-    return Problem(
-        "body-too-large", 413, f"the body may have at most {MAX_BODY_BYTES} bytes", headers={"Connection": "close"}
-    )
+def _too_large(headers: dict[str, str]) -> Problem:
+    return Problem("body-too-large", 413, f"the body may have at most {MAX_BODY_BYTES} bytes", headers=headers)
 
 
 def _check_media_type(request: Request) -> None:

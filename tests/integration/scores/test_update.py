@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from podium.common.bus import EVENTS_STREAM, SCORE_UPDATED, SECURITY_PREFIX, connect
 from podium.common.settings import NatsSettings
 from tests.integration.scores.support import Scores, open_session, running, slug
-from tests.support.client import Session, Update, body_of, digest_of
+from tests.support.client import Session, Update, body_of, digest_of, signed_headers
 
 Database = Any
 
@@ -232,3 +233,24 @@ async def test_signing_can_be_optional(settings: Any) -> None:
         assert slug(await scores.send(session, Update.of(), headers=wrong)) == (401, "signature-invalid")
         digest = {**unsigned, "content-digest": digest_of(b"other")}
         assert slug(await scores.send(session, Update.of(), headers=digest)) == (400, "digest-mismatch")
+
+
+@pytest.mark.parametrize(("size", "expected"), [(16 * 1024, 400), (16 * 1024 + 1, 413), (512 * 1024, 413)])
+async def test_a_body_of_unknown_length_is_read_no_further_than_allowed(
+    scores: Scores, size: int, expected: int
+) -> None:
+    """A chunked body is bounded like any other: 16 KiB pass this check, a byte more does not."""
+    session, update = open_session(), replace(Update.of(), body=b"[" + b" " * (size - 2) + b"]")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, size, 4096):
+            yield update.body[start : start + 4096]
+
+    response = await scores.http.post(update.path, content=chunks(), headers=signed_headers(session, update))
+    assert (
+        slug(response)
+        == {
+            400: (400, "malformed-request"),
+            413: (413, "body-too-large"),
+        }[expected]
+    )
