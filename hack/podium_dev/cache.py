@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from podium_dev.console import say
+
 
 def root() -> Path:
     """`$PODIUM_CACHE`, else `~/.cache/podium`."""
@@ -19,12 +21,20 @@ def root() -> Path:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path`; the kernel releases it even if the process is killed."""
+def locked(path: Path, busy: str = "") -> Iterator[None]:
+    """Hold an exclusive lock on `path`; the kernel releases it even if the process is killed.
+
+    `busy` is told to the user if somebody else holds the lock.
+    """
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if busy:
+                    say(busy)
+                fcntl.flock(handle, fcntl.LOCK_EX)
             if path.exists() and path.stat().st_ino == os.fstat(handle.fileno()).st_ino:  # not deleted while we waited
                 yield
                 return
@@ -38,7 +48,7 @@ def entry(name: str, build: Callable[[Path], None]) -> Path:
     target = root() / name
     if target.is_dir():
         return target
-    with locked(target.with_name(f".{target.name}.lock")):
+    with locked(target.with_name(f".{target.name}.lock"), f"another run is making {name}; waiting for it"):
         if target.is_dir():
             return target
         for debris in target.parent.glob(f".{target.name}.tmp-*"):

@@ -166,7 +166,7 @@ def load_or_create() -> Instance:
 @contextmanager
 def exclusively(instance: Instance) -> Iterator[None]:
     """Hold the instance: a second `up` or `down` of the same checkout waits for the first."""
-    with cache.locked(state_root() / f".{instance.id}.lock"):
+    with cache.locked(state_root() / f".{instance.id}.lock", "another run works on this instance; waiting for it"):
         yield
 
 
