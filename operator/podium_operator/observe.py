@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 SCRAPE_SECONDS = 2.0
 """Longest wait for the metrics of one pod."""
 
-CONNECTIONS_METRIC = "podium_connections"
-"""Gauge of the scoreboard pods: live connections of that pod."""
+CONNECTIONS_METRIC = "podium_scoreboard_connections"
+"""Gauge of each scoreboard pod: its open connections, by kind."""
 
-PLAYERS_METRIC = "podium_players"
-"""Gauge: players with a score; every pod that has it says the same."""
+PLAYERS_METRIC = "podium_users"
+"""Gauge of each analytics pod: users in the ranking, by board."""
 
 ABSENT = Health(ready=0, desired=1, rolled_out=False, problem="not there yet", serving=False)
 
@@ -88,7 +88,7 @@ def workloads(name: str, spec: ScoreboardSpec, live: dict[Key, JSON]) -> dict[st
 async def counts(cluster: Cluster, name: str, namespace: str) -> dict[str, int]:
     """Players and connections as the pods' metrics say; a number that nobody tells is left out."""
     pods = await cluster.find(POD, namespace, selector(name))
-    chosen = [pod for pod in pods if _component(pod) in ("scoreboard", "projector", "analytics") and _ready(pod)]
+    chosen = [pod for pod in pods if _component(pod) in ("scoreboard", "analytics") and _ready(pod)]
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SCRAPE_SECONDS)) as session:
         scraped = await asyncio.gather(*(_scrape(session, pod) for pod in chosen))
     players = [numbers[PLAYERS_METRIC] for numbers in scraped if PLAYERS_METRIC in numbers]
@@ -111,7 +111,7 @@ def _ready(pod: JSON) -> bool:
 
 
 async def _scrape(session: aiohttp.ClientSession, pod: JSON) -> dict[str, float]:
-    """Sums of the two gauges of one pod; empty if it does not answer, which its own probes deal with."""
+    """Connections (of all kinds) and players (of the largest board) of one pod; empty if it does not answer, which its own probes deal with."""
     address = pod["status"].get("podIP", "")
     host = f"[{address}]" if ":" in address else address
     try:
@@ -122,6 +122,9 @@ async def _scrape(session: aiohttp.ClientSession, pod: JSON) -> dict[str, float]
         return {}
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
-        if family.name in (PLAYERS_METRIC, CONNECTIONS_METRIC):
-            found[family.name] = sum(sample.value for sample in family.samples)
+        values = [sample.value for sample in family.samples]
+        if family.name == CONNECTIONS_METRIC:
+            found[family.name] = sum(values)
+        elif family.name == PLAYERS_METRIC and values:
+            found[family.name] = max(values)
     return found

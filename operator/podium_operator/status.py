@@ -156,7 +156,7 @@ def conditions(seen: Seen) -> list[Condition]:
     rolled_out = seen.target_is_applied and seen.target_is_good
     return [
         _ready(seen, rolled_out, broken),
-        _progressing(seen, rolled_out, reduced),
+        _progressing(seen, rolled_out),
         _degraded(seen, rolled_out, reduced),
         *(_component_condition(name, health, seen.generation) for name, health in seen.components.items()),
     ]
@@ -171,20 +171,26 @@ def _ready(seen: Seen, rolled_out: bool, broken: list[str]) -> Condition:
     if seen.paused and not seen.target_is_applied:
         return say(False, "Paused", "spec.paused keeps the changes of this generation from being applied")
     if not rolled_out:
-        return say(False, "RollingOut", seen.waiting or "the roll-out of this generation is not complete")
+        return say(False, "RollingOut", seen.waiting or _unfinished(seen))
     if broken:
         return say(False, "ComponentsNotReady", f"not working: {', '.join(broken)}")
     return say(True, "Serving", "this generation is rolled out and all components work")
 
 
-def _progressing(seen: Seen, rolled_out: bool, reduced: list[str]) -> Condition:
+def _unfinished(seen: Seen) -> str:
+    """What of this generation is not rolled out yet."""
+    parts = (f"{n} ({h.ready} of {h.desired} ready)" for n, h in sorted(seen.components.items()) if not h.whole)
+    return f"rolling out: {', '.join(parts)}" if not all(h.whole for h in seen.components.values()) else "rolling out"
+
+
+def _progressing(seen: Seen, rolled_out: bool) -> Condition:
     say = _say("Progressing", seen.generation)
     if seen.paused:
         return say(False, "Paused", "spec.paused is set")
     if seen.rollback:
         return say(False, "RolledBack", seen.rollback)
     if seen.waiting or not rolled_out:
-        return say(True, "RollingOut", seen.waiting or f"rolling out: {', '.join(reduced) or 'all'}")
+        return say(True, "RollingOut", seen.waiting or _unfinished(seen))
     return say(False, "RolledOut", "this generation is rolled out")
 
 
