@@ -104,7 +104,8 @@ def _public(settings: Settings, *, proxied: bool) -> JSON:
     return {
         "name": "proxied" if proxied else "plain",
         "address": _socket(settings.address, settings.proxied_port if proxied else settings.plain_port),
-        "per_connection_buffer_limit_bytes": 64 * 1024,
+        # The buffer filter can raise this bound, not lower it.
+        "per_connection_buffer_limit_bytes": BODY_BYTES,
         "listener_filters": [proxy] if proxied else [],
         "listener_filters_timeout": "5s",
         "socket_options": [_keepalive(9, 1), _keepalive(4, 60, level=6), _keepalive(5, 15, level=6)],
@@ -138,7 +139,7 @@ def _connection_manager(settings: Settings) -> JSON:
         common_http_protocol_options={
             "idle_timeout": "75s",
             "max_headers_count": 64,
-            "headers_with_underscores_action": "REJECT_REQUEST",
+            "headers_with_underscores_action": "DROP_HEADER",
         },
         http2_protocol_options={
             "max_concurrent_streams": 128,
@@ -173,13 +174,21 @@ def _client_address(settings: Settings) -> JSON:
 def _http_filters(settings: Settings) -> list[JSON]:
     own_headers = {"key_matcher": {"prefix": "x-podium-", "ignore_case": True}}
     foreign = {"key_matcher": {"prefix": "x-envoy-", "ignore_case": True}}
+    trace = {
+        "header": {"key": envoy_problems.TRACE_HEADER, "value": "%TRACE_ID%"},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
     internal = (ratelimit.LIMIT_HEADER, ratelimit.REMAINING_HEADER, ratelimit.RESET_HEADER)
     return [
         typed(
             "envoy.filters.http.header_mutation",
             "extensions.filters.http.header_mutation.v3.HeaderMutation",
             mutations={
-                "request_mutations": [{"remove_on_match": own_headers}, {"remove_on_match": foreign}],
+                "request_mutations": [
+                    {"remove_on_match": own_headers},
+                    {"remove_on_match": foreign},
+                    {"append": trace},
+                ],
                 "response_mutations": [{"remove": name} for name in internal],
             },
         ),

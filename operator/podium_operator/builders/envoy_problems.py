@@ -12,6 +12,13 @@ TYPE_PREFIX = "https://podium.dev/problems/"
 RETRY_SECONDS = 1
 """Retry-After, in seconds, of an answer that says a service is away."""
 
+TRACE_HEADER = "x-podium-trace-id"
+"""Request header in which the gateway notes its trace, because the text of a local reply cannot ask the tracer."""
+
+
+TRACE_ID = f'%COALESCE({{"operators":[{{"command":"REQ","param":"{TRACE_HEADER}"}},"STREAM_ID","UNIQUE_ID"]}})%'
+"""The trace; the stream's id for a request that was refused before it had one, else a random one."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -68,7 +75,7 @@ def _mapper(problem: Problem) -> JSON:
         "title": problem.title,
         "status": status,
         "detail": problem.detail,
-        "traceId": "%TRACE_ID%",
+        "traceId": TRACE_ID,
     }
     headers = (("cache-control", "no-store"), *problem.headers)
     return {

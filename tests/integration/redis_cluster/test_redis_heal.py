@@ -15,7 +15,7 @@ from podium_operator.stores.redis import ensure_redis_cluster
 from podium_operator.stores.status import StoreStatus
 from tests.support.processes import Process, find_binary, free_ports, scratch_directory
 
-PASSWORD = "s3cret-for-tests"  # noqa: S105
+PASSWORD = "s3cret-for-tests"
 SPEC = Redis(shards=3, replicas_per_shard=1)
 WHOLE_SECONDS = 30.0
 """Seconds until the cluster must be whole; generous, because machines of tests are busy."""

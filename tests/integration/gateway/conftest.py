@@ -1,0 +1,180 @@
+"""A real gateway: Envoy with the rendered configuration, the rate-limit service, the Redis Cluster, small upstreams."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from podium_operator.builders import envoy, envoy_routes, ratelimit
+from podium_operator.spec import Security
+from tests.support.apps import run_app
+from tests.support.processes import Process, find_binary, free_ports, scratch_directory
+from tests.support.stores import Stores
+
+READS_PER_MINUTE = 30
+"""readsPerIPPerMinute of these tests."""
+
+
+@dataclass
+class Upstream:
+    """Stands for every service: answers with what it received."""
+
+    requests: list[dict[str, Any]] = field(default_factory=list)
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        headers = {key.decode(): value.decode() for key, value in scope["headers"]}
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            while (message := await receive())["type"] == "websocket.receive":
+                await send({"type": "websocket.send", "text": f"{headers['x-podium-client-ip']} {message['text']}"})
+            return
+        body = b""
+        more = True
+        while more:
+            part = await receive()
+            body += part.get("body", b"")
+            more = part.get("more_body", False)
+        path = scope["raw_path"].decode()
+        seen = {"method": scope["method"], "path": path, "headers": headers, "body_bytes": len(body)}
+        if path != "/healthz/ready":
+            self.requests.append(seen)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": json.dumps(seen).encode()})
+
+
+@dataclass
+class Gateway:
+    """A running gateway."""
+
+    port: int
+    proxied_port: int
+    internal_port: int
+    upstream: Upstream
+    envoy: Process
+    ratelimit: Process
+    collector: Upstream
+    key: Ed25519PrivateKey
+
+    @property
+    def url(self) -> str:
+        """Where clients reach it."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def token(self, user: str) -> str:
+        """An access token of `user`."""
+        claims = {"sub": user, "exp": int(time.time()) + 300, "iss": "podium", "aud": "podium"}
+        return jwt.encode(claims, self.key, algorithm="EdDSA", headers={"kid": "test", "typ": "at+jwt"})
+
+    async def statistic(self, name: str) -> int:
+        """Sum of one of Envoy's counters over its labels."""
+        async with httpx.AsyncClient() as client:
+            lines = (await client.get(f"http://127.0.0.1:{self.internal_port}/metrics")).text.splitlines()
+        return sum(int(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory of the test's own."""
+    with scratch_directory() as path:
+        yield path
+
+
+def start_ratelimit(directory: Path, stores: Stores, ports: list[int]) -> Process:
+    """The rate-limit service with limits of its own on the tests' Redis Cluster."""
+    grpc, http, debug, metrics = ports
+    rules = directory / "runtime" / "ratelimit" / "config"
+    rules.mkdir(parents=True)
+    security = Security(reads_per_ip_per_minute=READS_PER_MINUTE, requests_per_ip_per_minute=100000)
+    (rules / "limits.yaml").write_text(yaml.safe_dump(ratelimit.limits(security)))
+    settings = stores.redis.settings()
+    password = settings.password.get_secret_value() if settings.password else ""
+    environment = {
+        **ratelimit.environment(str(settings.nodes), str(directory / "runtime")),
+        "REDIS_AUTH": password,
+        "GRPC_PORT": str(grpc),
+        "PORT": str(http),
+        "DEBUG_PORT": str(debug),
+        "PROMETHEUS_ADDR": f"127.0.0.1:{metrics}",
+    }
+    return Process([find_binary("ratelimit")], directory / "ratelimit.log",
+                   lambda: _answers(f"http://127.0.0.1:{http}/healthcheck"), env=environment)  # fmt: skip
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(url).status_code == 200
+    return False
+
+
+async def start_gateway(
+    directory: Path, stores: Stores, upstream: Upstream, upstream_port: int, collector: Upstream, collector_port: int,
+    trusted_proxies: tuple[str, ...] = (),
+) -> Gateway:  # fmt: skip
+    """Envoy and the rate-limit service."""
+    stores.redis.flush()
+    key = Ed25519PrivateKey.generate()
+    jwk = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(key.public_key()))
+    jwks = directory / "jwks.json"
+    jwks.write_text(json.dumps({"keys": [{**jwk, "kid": "test", "alg": "EdDSA", "use": "sig"}]}))
+    port, proxied, internal, admin, *limiter = free_ports(8)
+    endpoints = dict.fromkeys(envoy_routes.SERVICES, ("127.0.0.1", upstream_port))
+    settings = envoy.Settings(
+        endpoints={**endpoints, ratelimit.COMPONENT: ("127.0.0.1", limiter[0])},
+        jwks_path=str(jwks),
+        trusted_proxies=trusted_proxies,
+        otlp_endpoint=f"http://127.0.0.1:{collector_port}",
+        plain_port=port,
+        proxied_port=proxied,
+        internal_port=internal,
+        admin_port=admin,
+        address="127.0.0.1",
+    )
+    config = directory / "envoy.json"
+    config.write_text(json.dumps(envoy.configuration(settings)))
+    command = [find_binary("envoy"), "-c", str(config), "--disable-hot-restart", "--concurrency", "1", "-l", "warning"]
+    ready = f"http://127.0.0.1:{internal}/healthz/ready"
+    gateway = Gateway(
+        port, proxied, internal, upstream,
+        Process(command, directory / "envoy.log", lambda: _answers(ready)),
+        start_ratelimit(directory, stores, limiter), collector, key,
+    )  # fmt: skip
+    gateway.ratelimit.start()
+    gateway.envoy.start()
+    # The upstream lives in this process's loop, so waiting must not block it.
+    await asyncio.gather(asyncio.to_thread(gateway.ratelimit.wait_ready), asyncio.to_thread(gateway.envoy.wait_ready))
+    return gateway
+
+
+@pytest.fixture
+async def gateway(directory: Path, stores: Stores, request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
+    """A gateway with fresh limits; parametrize indirectly with the trusted proxies."""
+    upstream, collector = Upstream(), Upstream()
+    async with run_app(upstream, lifespan="off") as one, run_app(collector, lifespan="off") as other:
+        running = await start_gateway(
+            directory, stores, upstream, one.port, collector, other.port, getattr(request, "param", ())
+        )
+        try:
+            yield running
+        finally:
+            running.envoy.kill()
+            running.ratelimit.kill()
+
+
+@pytest.fixture
+async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of the gateway."""
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as made:
+        yield made

@@ -1,0 +1,49 @@
+"""The gateway when services are away."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+
+from tests.integration.gateway.conftest import Upstream, start_gateway
+from tests.integration.gateway.test_gateway_http import UPDATE, problem
+from tests.support.processes import free_ports
+from tests.support.stores import Stores
+
+
+async def test_a_service_that_is_away_is_503(directory: Path, stores: Stores) -> None:
+    """Nobody behind a path is 503 dependency-unavailable with Retry-After."""
+    dead, collector = free_ports(2)
+    gateway = await start_gateway(directory, stores, Upstream(), dead, Upstream(), collector)
+    try:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
+            for answer in (await client.get("/api/v1/scoreboard"), await client.post(UPDATE, content=b"{}")):
+                problem(answer, 503, "dependency-unavailable")
+                assert answer.headers["retry-after"] == "1"
+    finally:
+        gateway.envoy.kill()
+        gateway.ratelimit.kill()
+
+
+async def test_an_update_is_sent_once_a_read_again(directory: Path, stores: Stores) -> None:
+    """A connection that breaks after the request was sent: a read is tried again, an update is not."""
+    seen: list[bytes] = []
+
+    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"/healthz/ready" not in head:
+            seen.append(head.split(b" ", 1)[0])
+        writer.close()
+
+    (port,) = free_ports(1)
+    server = await asyncio.start_server(break_off, "127.0.0.1", port)
+    gateway = await start_gateway(directory, stores, Upstream(), port, Upstream(), free_ports(1)[0])
+    try:
+        async with server, httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
+            problem(await client.post(UPDATE, content=b"{}"), 503, "dependency-unavailable")
+            assert seen == [b"POST"]
+            problem(await client.get("/api/v1/scoreboard"), 503, "dependency-unavailable")
+            assert seen.count(b"GET") > 1
+    finally:
+        gateway.envoy.kill()
+        gateway.ratelimit.kill()
