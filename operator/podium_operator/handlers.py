@@ -15,6 +15,7 @@ from aiohttp import web
 
 from podium_operator.builders.base import APP, MANAGER
 from podium_operator.cluster import OWNED, SCOREBOARD, SECRET, Cluster, Refused
+from podium_operator.leftovers import sweep
 from podium_operator.reconcile import reconcile
 from podium_operator.settings import OperatorSettings
 from podium_operator.watchdog import Watchdog
@@ -86,6 +87,8 @@ class Operator:
                     self.workers.wake(*key)
                 for key in self.workers.known() - versions.keys():
                     self.workers.forget(*key)
+                for namespace in self.settings.namespaces() or everywhere:
+                    await sweep(self.cluster, namespace, versions.keys())
             except (Refused, OSError, TimeoutError) as error:
                 log.warning("Scoreboards could not be listed: %s", error)
             await asyncio.sleep(LIST_SECONDS)

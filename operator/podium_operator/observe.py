@@ -111,7 +111,10 @@ def _ready(pod: JSON) -> bool:
 
 
 async def _scrape(session: aiohttp.ClientSession, pod: JSON) -> dict[str, float]:
-    """Connections (of all kinds) and players (of the largest board) of one pod; empty if it does not answer, which its own probes deal with."""
+    """Connections (of all kinds) and players (of the largest board) of one pod.
+
+    Empty if it does not answer, which its own probes deal with.
+    """
     address = pod["status"].get("podIP", "")
     host = f"[{address}]" if ":" in address else address
     try:
