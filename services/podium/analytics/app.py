@@ -61,7 +61,10 @@ def create_app(
 
     async def with_nats() -> None:
         connection.append(await connect(nats, f"analytics-{process.pod}"))
-        await asyncio.gather(state.run(connection[0]), consumer.run(connection[0]), background.gauges(connection[0]))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(state.run(connection[0]))
+            group.create_task(consumer.run(connection[0]))
+            group.create_task(background.gauges(connection[0]))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -92,6 +95,8 @@ def create_app(
         description="Business metrics, reports, dead letters and boards.",
         docs_url=None,
         redoc_url=None,
+        # TraceMiddleware makes the server span; the framework's own spans and metrics would double it.
+        telemetry={"tracing": False, "operation_spans": False, "metrics": False, "logs": False},
         lifespan=lifespan,
     )
     app.state.context = AnalyticsContext(boards, BoardStore(engine), reports, bus)

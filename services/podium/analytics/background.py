@@ -88,7 +88,9 @@ class Background:
                 info = await bus.jetstream.consumer_info(EVENTS_STREAM, consumer)
                 metrics.CONSUMER_LAG.labels(consumer).set((info.num_pending or 0) + (info.num_ack_pending or 0))
 
-        await asyncio.gather(_every(GAUGE_SECONDS, read_database), _every(GAUGE_SECONDS, read_nats))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_every(GAUGE_SECONDS, read_database))
+            group.create_task(_every(GAUGE_SECONDS, read_nats))
 
     async def _board_gauges(self, board: str) -> None:
         users, top_score = await self._reports.state(board)

@@ -136,6 +136,8 @@ def create_app(
         description="Sessions, keys and restrictions of users.",
         docs_url=None,
         redoc_url=None,
+        # TraceMiddleware makes the server span; the framework's own spans and metrics would double it.
+        telemetry={"tracing": False, "operation_spans": False, "metrics": False, "logs": False},
         lifespan=lifespan,
     )
     app.state.context = context
