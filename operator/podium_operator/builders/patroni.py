@@ -143,6 +143,8 @@ def configuration(inputs: Inputs) -> JSON:
         "postgresql": {
             "listen": f"0.0.0.0:{PORT}",
             "data_dir": f"{DATA_PATH}/pgdata",
+            # A new replica starts with a checkpoint at once instead of one that is spread over minutes.
+            "basebackup": [{"checkpoint": "fast"}],
             "pgpass": "/tmp/pgpass",  # noqa: S108 - an emptyDir of this pod
             "authentication": {"superuser": {"username": "postgres"}, "replication": {"username": "replicator"}},
             "parameters": server_parameters(postgres),
