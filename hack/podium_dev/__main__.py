@@ -60,6 +60,8 @@ def up(_: list[str]) -> None:
         cluster = clusters.up(instance)
         with stage("Images") as shown:
             refs = clusters.provide_images(instance, cluster, shown)
+        if cluster.kind == "local":
+            node.wait_addons(instance)
         deploy.install(instance, cluster, refs)
         with stage("Open the way from 127.0.0.1"):
             _open(instance, cluster)
@@ -104,6 +106,7 @@ def cluster_up(_: list[str]) -> None:
     instance = instances.load_or_create()
     with instances.exclusively(instance):
         clusters.up(instance)
+        node.wait_addons(instance)
     print(instance.kubeconfig)
 
 

@@ -21,7 +21,7 @@ _V1_WITHOUT_DEFAULTS = "cpuset"
 
 
 def up(instance: Instance) -> None:
-    """Bring the node to Ready with its add-ons; a running one is only brought up to date.
+    """Bring the node to Ready and start its add-ons; a running one is only brought up to date.
 
     Raises StageError if a step fails.
     """
@@ -39,9 +39,18 @@ def up(instance: Instance) -> None:
             addons.apply(instance)
             _wait_node(instance, shown)
         (instance.state / "complete").touch()
-    with stage("Cluster add-ons") as shown:
-        addons.import_images(instance)
-        addons.apply(instance)
+    else:
+        with stage("Bring the cluster's add-ons up to date"):
+            addons.import_images(instance)
+            addons.apply(instance)
+
+
+def wait_addons(instance: Instance) -> None:
+    """Wait for DNS and volumes, which come up while other things are done.
+
+    Raises StageError after two minutes.
+    """
+    with stage("Cluster DNS and volumes") as shown:
         addons.wait_ready(instance, shown)
 
 

@@ -90,7 +90,7 @@ def wait_until(
         if time.monotonic() > deadline:
             raise StageError(f"gave up after {timeout:.0f} s waiting for {missing}", log)
         if stage is not None:
-            stage.note(f"waiting for {missing}")
+            stage.note(missing if missing.startswith("waiting") else f"waiting for {missing}")
         time.sleep(every)
 
 
