@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 from podium_operator.builders import envoy_problems, envoy_routes, ratelimit
 from podium_operator.spec import JSON
 
-BODY_BYTES = 16 * 1024
-"""Largest body of a request (docs/api.md)."""
 HEADER_KIB = 16
 """Largest headers of a request, in KiB."""
 CONNECTIONS = 8000
@@ -104,8 +102,9 @@ def _public(settings: Settings, *, proxied: bool) -> JSON:
     return {
         "name": "proxied" if proxied else "plain",
         "address": _socket(settings.address, settings.proxied_port if proxied else settings.plain_port),
-        # The buffer filter can raise this bound, not lower it.
-        "per_connection_buffer_limit_bytes": BODY_BYTES,
+        # The buffer filter can raise this bound, not lower it, and sees no excess that comes with the last bytes:
+        # a route refuses longer bodies by their announced length, the services count again.
+        "per_connection_buffer_limit_bytes": envoy_routes.BODY_BYTES,
         "listener_filters": [proxy] if proxied else [],
         "listener_filters_timeout": "5s",
         "socket_options": [_keepalive(9, 1), _keepalive(4, 60, level=6), _keepalive(5, 15, level=6)],
@@ -232,7 +231,11 @@ def _http_filters(settings: Settings) -> list[JSON]:
                 "grpc_service": {"envoy_grpc": {"cluster_name": ratelimit.COMPONENT}},
             },
         ),
-        typed("envoy.filters.http.buffer", "extensions.filters.http.buffer.v3.Buffer", max_request_bytes=BODY_BYTES),
+        typed(
+            "envoy.filters.http.buffer",
+            "extensions.filters.http.buffer.v3.Buffer",
+            max_request_bytes=envoy_routes.BODY_BYTES,
+        ),
         typed("envoy.filters.http.router", "extensions.filters.http.router.v3.Router", suppress_envoy_headers=True),
     ]
 
@@ -330,7 +333,7 @@ def _internal(settings: Settings) -> JSON:
 def _clusters(settings: Settings) -> list[JSON]:
     made = [_service(name, *settings.endpoints[name]) for name in envoy_routes.SERVICES]
     made.append(_ratelimit_cluster(*settings.endpoints[ratelimit.COMPONENT]))
-    made.append({**_cluster("admin", "127.0.0.1", settings.admin_port), "type": "STATIC"})
+    made.append(_cluster("admin", "127.0.0.1", settings.admin_port))
     made.append(_collector(settings.otlp_endpoint))
     return made
 
@@ -358,10 +361,14 @@ def _collector(endpoint: str | None) -> JSON:
 def _cluster(name: str, host: str, port: int) -> JSON:
     return {
         "name": name,
-        "type": "STRICT_DNS",
-        "dns_lookup_family": "V4_PREFERRED",
-        "dns_refresh_rate": "3s",
-        "dns_failure_refresh_rate": {"base_interval": "0.5s", "max_interval": "2s"},
+        # Each address that the name has is an endpoint of its own.
+        "cluster_type": typed(
+            "envoy.cluster.dns",
+            "extensions.clusters.dns.v3.DnsCluster",
+            dns_lookup_family="V4_PREFERRED",
+            dns_refresh_rate="3s",
+            dns_failure_refresh_rate={"base_interval": "0.5s", "max_interval": "2s"},
+        ),
         "connect_timeout": "1s",
         "load_assignment": {
             "cluster_name": name,

@@ -17,6 +17,9 @@ JWT_METADATA = "envoy.filters.http.jwt_authn"
 JWT_PAYLOAD = "podium"
 """Where the verified payload of an access token lies in the request's metadata."""
 
+BODY_BYTES = 16 * 1024
+"""Largest body of a request (docs/api.md)."""
+
 UPDATE_PATH = "/api/v1/scores/update"
 
 _TIMEOUT = "10s"
@@ -63,12 +66,18 @@ SERVICES = ("scores", "auth", "scoreboard", "analytics")
 
 def route_configuration() -> JSON:
     """`route_config` of the public listeners."""
+    too_long = {"start": BODY_BYTES + 1, "end": 2**62}
     routes: list[JSON] = [
+        {
+            "name": "body-too-large",
+            "match": {"prefix": "/", "headers": [{"name": "content-length", "range_match": too_long}]},
+            "direct_response": {"status": 413},
+        },
         {
             "name": "dot-segments",
             "match": {"safe_regex": {"regex": _DOT_SEGMENTS}},
             "direct_response": {"status": 400},
-        }
+        },
     ]
     for route in ROUTES:
         if route.kind != "stream" and (not route.methods or "GET" in route.methods):

@@ -97,7 +97,7 @@ def start_ratelimit(directory: Path, stores: Stores, ports: list[int]) -> Proces
     grpc, http, debug, metrics = ports
     rules = directory / "runtime" / "ratelimit" / "config"
     rules.mkdir(parents=True)
-    security = Security(reads_per_ip_per_minute=READS_PER_MINUTE, requests_per_ip_per_minute=100000)
+    security = Security.model_validate({"readsPerIPPerMinute": READS_PER_MINUTE, "requestsPerIPPerMinute": 100000})
     (rules / "limits.yaml").write_text(yaml.safe_dump(ratelimit.limits(security)))
     settings = stores.redis.settings()
     password = settings.password.get_secret_value() if settings.password else ""
