@@ -191,6 +191,12 @@ def _http_filters(settings: Settings) -> list[JSON]:
                 "response_mutations": [{"remove": name} for name in internal],
             },
         ),
+        # Before the filters that ask others: while those wait, nothing would notice that a body grows too long.
+        typed(
+            "envoy.filters.http.buffer",
+            "extensions.filters.http.buffer.v3.Buffer",
+            max_request_bytes=envoy_routes.BODY_BYTES,
+        ),
         typed(
             envoy_routes.JWT_METADATA,
             "extensions.filters.http.jwt_authn.v3.JwtAuthentication",
@@ -230,11 +236,6 @@ def _http_filters(settings: Settings) -> list[JSON]:
                 "transport_api_version": "V3",
                 "grpc_service": {"envoy_grpc": {"cluster_name": ratelimit.COMPONENT}},
             },
-        ),
-        typed(
-            "envoy.filters.http.buffer",
-            "extensions.filters.http.buffer.v3.Buffer",
-            max_request_bytes=envoy_routes.BODY_BYTES,
         ),
         typed("envoy.filters.http.router", "extensions.filters.http.router.v3.Router", suppress_envoy_headers=True),
     ]
