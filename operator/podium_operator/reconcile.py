@@ -183,8 +183,8 @@ class _Pass:
             return _Chosen(current, is_target=False)
         else:
             target = await self._record(known, wanted)
-        good = revisions.last_good(known)
-        if target.has_failed(self.generation) and good is not None and good.name != target.name:
+        good = revisions.last_good(known, besides=target)
+        if target.has_failed(self.generation) and good is not None:
             return _Chosen(good, is_target=False, rollback=target.failed)
         return _Chosen(target, is_target=True)
 
@@ -310,13 +310,12 @@ class _Pass:
         if not chosen.is_target or revision.complete:
             return chosen
         problem = self._failure(revision, health)
-        if problem and any(other.good and other.name != revision.name for other in known):
+        good = revisions.last_good(known, besides=revision)
+        if problem and good is not None:
             annotations = {revisions.FAILED: problem, revisions.FAILED_GENERATION: str(self.generation)}
             await self.cluster.merge(
                 REVISION, self.namespace, revision.name, {"metadata": {"annotations": annotations}}
             )
-            good = revisions.last_good(other for other in known if other.name != revision.name)
-            assert good is not None
             note = f"{problem}; going back to revision {good.name} (version {good.version})"
             await recorder.record(self.cluster, self.scoreboard, "Warning", "RolledBack", note, "RollBack")
             return _Chosen(good, is_target=False, rollback=problem)
@@ -357,7 +356,7 @@ class _Pass:
         )
         conditions = status.conditions(seen)
         old = self.scoreboard.get("status", {}).get("conditions", [])
-        good = revisions.last_good(known)
+        good = chosen.revision if chosen.rollback else revisions.last_good(known)
         counted = await observe.counts(self.cluster, self.name, self.namespace)
         await recorder.record_changes(self.cluster, self.scoreboard, conditions, old)
         await _write_status(

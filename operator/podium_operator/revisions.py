@@ -112,9 +112,10 @@ def newest(revisions: Iterable[Revision]) -> Revision | None:
     return max(revisions, key=lambda revision: revision.number, default=None)
 
 
-def last_good(revisions: Iterable[Revision]) -> Revision | None:
-    """The newest revision that was rolled out completely."""
-    return newest(revision for revision in revisions if revision.good)
+def last_good(revisions: Iterable[Revision], besides: Revision | None = None) -> Revision | None:
+    """The newest revision that was rolled out completely, besides one that has just failed."""
+    others = (revision for revision in revisions if besides is None or revision.name != besides.name)
+    return newest(revision for revision in others if revision.good)
 
 
 def superfluous(revisions: Iterable[Revision]) -> list[Revision]:

@@ -8,6 +8,9 @@ from podium_operator import secret_data
 from podium_operator.cluster import CLAIM, CONFIG_MAP, DEPLOYMENT, REVISION, SCOREBOARD, SECRET, Refused, kind_of
 from tests.integration.operator.world import CLIENT, NAME, USER, World
 
+LATE = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "no progress"}
+"""What the Deployment controller says about a roll-out without progress."""
+
 
 async def test_it_comes_up_in_order(world: World) -> None:
     """Stores first; services only after the migration; ready at the end, with events and status."""
@@ -153,10 +156,7 @@ async def test_a_failed_roll_out_goes_back(world: World) -> None:
         await world.step()
         await world.work()
     assert "broken" in (await world.deployment("scores"))["spec"]["template"]["spec"]["containers"][0]["image"]
-    late = {
-        "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "no progress",
-    }  # fmt: skip
-    await world.deployment_status(await world.deployment("scores"), conditions=[late], replicas=3, updatedReplicas=1)
+    await world.deployment_status(await world.deployment("scores"), conditions=[LATE], replicas=3, updatedReplicas=1)
     await world.step()
     world.frozen = set()
     await world.settle(4)
@@ -173,6 +173,30 @@ async def test_a_failed_roll_out_goes_back(world: World) -> None:
     await world.settle()
     assert (await world.conditions())["Ready"]["status"] == "True"
     assert (await world.read())["status"]["version"] == "1.0.2"
+
+
+async def test_a_revision_that_was_good_once_can_fail_too(world: World) -> None:
+    """Its roll-out is judged anew; the other good one is applied and stays applied."""
+    await world.write()
+    await world.settle()
+    await world.write({"version": "1.0.1"})
+    await world.settle()
+    second = (await world.read())["status"]["currentRevision"]
+    world.frozen = {"scores"}
+    await world.write({"version": "1.0.0"})
+    for _ in range(3):
+        await world.step()
+        await world.work()
+    await world.deployment_status(await world.deployment("scores"), conditions=[LATE], replicas=3, updatedReplicas=1)
+    await world.step()
+    world.frozen = set()
+    await world.settle(4)
+    status = (await world.read())["status"]
+    assert (status["currentRevision"], status["lastGoodRevision"]) == (second, second)
+    assert (await world.conditions())["Ready"]["reason"] == "RolledBack"
+    before = await world.versions()
+    await world.step()
+    assert await world.versions() == before
 
 
 async def test_going_back_to_an_earlier_spec_uses_its_revision(world: World) -> None:
