@@ -33,7 +33,8 @@ _SUMS = text(
 _ACTIVE = text(
     """
     SELECT count(DISTINCT user_id) FROM analytics_user
-    WHERE board = :board AND span_seconds = :span AND window_start > CAST(:since AS timestamptz) - make_interval(secs => :span)
+    WHERE board = :board AND span_seconds = :span
+      AND window_start > CAST(:since AS timestamptz) - make_interval(secs => :span)
     """
 )
 _SERIES = text(
