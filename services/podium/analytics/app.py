@@ -16,14 +16,13 @@ from podium.analytics.context import AnalyticsContext
 from podium.analytics.reports import ReportStore
 from podium.analytics.settings import AnalyticsSettings
 from podium.analytics.store import AnalyticsStore, BoardSpec
-from podium.common import metrics, problems
+from podium.common.application import make_app
 from podium.common.bus import Bus, connect
 from podium.common.database import make_engine
 from podium.common.health import Health
 from podium.common.rules import parse_boards, parse_tiers
 from podium.common.security_state import SecurityState
 from podium.common.settings import DatabaseSettings, JwtSettings, NatsSettings, ProcessSettings, RulesSettings
-from podium.common.telemetry import TraceMiddleware
 from podium.common.tokens import make_verifier
 
 _log = structlog.get_logger("podium.analytics")
@@ -89,24 +88,11 @@ def create_app(
     health.require("nats", lambda: state.loaded.is_set() and consumer.attached)
     health.require_alive("background work", lambda: not any(loop.done() for loop in loops))
 
-    app = FastAPI(
-        title="Podium analytics",
-        version="v1",
-        description="Business metrics, reports, dead letters and boards.",
-        docs_url=None,
-        redoc_url=None,
-        # TraceMiddleware makes the server span; the framework's own spans and metrics would double it.
-        telemetry={"tracing": False, "operation_spans": False, "metrics": False, "logs": False},
-        lifespan=lifespan,
-    )
+    app = make_app("analytics", "Business metrics, reports, dead letters and boards.", health, lifespan)
     app.state.context = AnalyticsContext(boards, BoardStore(engine), reports, bus)
     app.state.verifier = make_verifier(jwt or JwtSettings(), state.is_revoked)
-    problems.install(app)
-    metrics.install(app)
-    health.install(app)
     app.include_router(routes.router)
     app.include_router(routes_admin.router)
-    app.add_middleware(TraceMiddleware, service="analytics")
     return app
 
 

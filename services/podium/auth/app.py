@@ -22,7 +22,7 @@ from podium.auth.service import ClientAuthenticator, SessionService, TokenPolicy
 from podium.auth.settings import AuthSettings
 from podium.auth.store import SessionStore
 from podium.auth.throttle import FailureThrottle
-from podium.common import metrics, problems
+from podium.common.application import make_app
 from podium.common.bus import Bus, connect
 from podium.common.database import make_engine
 from podium.common.health import Health
@@ -38,7 +38,6 @@ from podium.common.settings import (
     SigningSettings,
 )
 from podium.common.signing import SigningKeys
-from podium.common.telemetry import TraceMiddleware
 from podium.common.tokens import ReloadingFile, make_verifier
 
 PROBE_SECONDS: Final = 2.0
@@ -130,25 +129,12 @@ def create_app(
     health.require("nats", state.loaded.is_set)
     health.require_alive("background work", lambda: not any(loop.done() for loop in loops))
 
-    app = FastAPI(
-        title="Podium auth",
-        version="v1",
-        description="Sessions, keys and restrictions of users.",
-        docs_url=None,
-        redoc_url=None,
-        # TraceMiddleware makes the server span; the framework's own spans and metrics would double it.
-        telemetry={"tracing": False, "operation_spans": False, "metrics": False, "logs": False},
-        lifespan=lifespan,
-    )
+    app = make_app("auth", "Sessions, keys and restrictions of users.", health, lifespan)
     app.state.context = context
     app.state.verifier = verifier
-    problems.install(app)
-    metrics.install(app)
-    health.install(app)
     app.include_router(routes.router)
     app.include_router(routes_users.router)
     _describe(app)
-    app.add_middleware(TraceMiddleware, service="auth")
     return app
 
 

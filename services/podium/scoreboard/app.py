@@ -10,15 +10,13 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, WebSocket
 
-from podium.common import metrics as common_metrics
-from podium.common import problems
+from podium.common.application import make_app
 from podium.common.bus import Bus, connect
 from podium.common.health import Health
 from podium.common.redis import OUTAGE, make_redis
 from podium.common.rules import parse_boards, parse_tiers
 from podium.common.security_state import SecurityState
 from podium.common.settings import JwtSettings, NatsSettings, ProcessSettings, RedisSettings, RulesSettings
-from podium.common.telemetry import TraceMiddleware
 from podium.common.tokens import TokenVerifier, make_verifier
 from podium.scoreboard import asyncapi, pages
 from podium.scoreboard.domain import Tops
@@ -158,16 +156,7 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
         async with runtime.running():
             yield
 
-    app = FastAPI(
-        title="Podium scoreboard",
-        version="1",
-        description="The ranking: reads, live streams, WebSocket.",
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        redirect_slashes=False,
-    )
+    app = make_app("scoreboard", "The ranking: reads, live streams, WebSocket.", health, lifespan, openapi_url=None)
     app.state.runtime = runtime
 
     def reader() -> Reader:
@@ -185,8 +174,4 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
 
     app.include_router(make_router(settings.cache, reader, gateway))
     pages.install(app, lambda: asyncapi.describe(settings.watch))
-    health.install(app)
-    common_metrics.install(app)
-    problems.install(app)
-    app.add_middleware(TraceMiddleware, service="scoreboard")
     return app

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import structlog
 from fastapi import FastAPI
 
-from podium.common import metrics, problems
+from podium.common.application import make_app
 from podium.common.bus import Bus, connect
 from podium.common.health import Health
 from podium.common.redis import OUTAGE, make_redis
@@ -24,7 +24,6 @@ from podium.common.settings import (
     SigningSettings,
 )
 from podium.common.signing import SigningKeys
-from podium.common.telemetry import TraceMiddleware
 from podium.common.tokens import make_verifier
 from podium.scores.batcher import MAX_IN_FLIGHT, Batcher
 from podium.scores.committer import Committer, Settled
@@ -147,21 +146,7 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
                 await redis.aclose()
             pool.terminate()
 
-    app = FastAPI(
-        title="Podium scores",
-        version="1",
-        description="Signed score updates.",
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        # Spans are the middleware's and this service's own.
-        telemetry={"tracing": False, "operation_spans": False, "metrics": False, "logs": False},
-    )
+    app = make_app("scores", "Signed score updates.", health, lifespan)
     app.include_router(make_router(lambda: app.state.score_updates))
-    health.install(app)
-    metrics.install(app)
-    problems.install(app)
     document_security(app)
-    app.add_middleware(TraceMiddleware, service="scores")
     return app

@@ -12,8 +12,7 @@ import structlog
 from fastapi import FastAPI
 from nats.aio.msg import Msg
 
-from podium.common import metrics as common_metrics
-from podium.common import problems
+from podium.common.application import make_app
 from podium.common.bus import OUTAGE, Bus, connect
 from podium.common.database import make_engine
 from podium.common.health import Health
@@ -157,8 +156,4 @@ def create_app(settings: ProjectorSettings) -> FastAPI:
             with suppress(asyncio.CancelledError):
                 await task
 
-    app = FastAPI(title="Podium projector", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    problems.install(app)
-    health.install(app)
-    common_metrics.install(app)
-    return app
+    return make_app("projector", "Health and metrics of a projector.", health, lifespan, openapi_url=None)
