@@ -44,6 +44,10 @@ password=$(cat {_SECRET})
   echo "cluster-announce-ip $address"
   echo "requirepass \\"$password\\""
   echo "masterauth \\"$password\\""
+  # A primary that lost its volume must not be copied by its replica, which holds the last data: an empty node gives
+  # nothing away until the operator has found a place for it.
+  members=$(grep -c -E '^[0-9a-f]{{40}} ' /data/nodes.conf 2>/dev/null || true)
+  [ "${{members:-0}}" -gt 1 ] || echo "user default on ~* &* +@all -psync -sync \\">$password\\""
 }} > {_RUN}/redis.conf
 exec redis-server {_RUN}/redis.conf
 """

@@ -119,6 +119,9 @@ async def _ask(client: Redis, *command: str | int) -> str:
 async def _do(clients: Mapping[str, Redis], action: Action, port: int) -> str | None:
     """Do it; a refusal is returned as a sentence, because the next look shows what is to be done instead."""
     try:
+        if isinstance(action, (AddSlots, Replicate)):
+            # From now on it may be copied (builders.redis says why a new node may not).
+            await _ask(clients[action.pod], "ACL", "SETUSER", "default", "+psync", "+sync")
         await _ask(clients[action.pod], *_command(action, port))
     except (RedisError, OSError, TimeoutError) as refused:
         return f"{action.pod} refused {type(action).__name__}: {refused}"

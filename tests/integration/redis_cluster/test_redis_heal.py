@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import shutil
 import socket
 from collections.abc import Iterator
@@ -29,25 +30,21 @@ class Nodes:
         self.port = next(port for port in iter(lambda: free_ports(1)[0], 0) if port < 55000)
         self.addresses = {f"sb-redis-{i}": f"127.0.77.{i + 1}" for i in range(6)}
         self.homes = {pod: directory / pod for pod in self.addresses}
-        self.processes = {}
+        self.configs: dict[str, Path] = {}
+        self.processes: dict[str, Process] = {}
         for pod, address in self.addresses.items():
-            lines = [
-                f"port {self.port}", f"bind {address}", "cluster-enabled yes",
-                "cluster-node-timeout 1500", "cluster-replica-validity-factor 0", "cluster-require-full-coverage no",
-                "cluster-allow-replica-migration no", f"cluster-announce-ip {address}", f"requirepass {PASSWORD}",
-                f"masterauth {PASSWORD}", f"dir {self.homes[pod]}", "appendonly yes", 'save ""',
-                "repl-diskless-sync-delay 0",
-            ]  # fmt: skip
-            config = directory / f"{pod}.conf"
-            config.write_text("\n".join(lines) + "\n")
+            self.configs[pod] = directory / f"{pod}.conf"
             self.processes[pod] = Process(
-                [find_binary("redis-server"), str(config)], directory / f"{pod}.log", lambda a=address: self._answers(a)
+                [find_binary("redis-server"), str(self.configs[pod])],
+                directory / f"{pod}.log",
+                functools.partial(self._answers, address),
             )
 
     def start(self, *pods: str) -> None:
         """Start these nodes, or all."""
         for pod in pods or self.processes:
             self.homes[pod].mkdir(exist_ok=True)
+            self._configure(pod)
             self.processes[pod].start()
         for pod in pods or self.processes:
             self.processes[pod].wait_ready()
@@ -86,6 +83,22 @@ class Nodes:
         async with asyncio.timeout(WHOLE_SECONDS):
             while not (await self.heal()).ok:
                 pass
+
+    def _configure(self, pod: str) -> None:
+        """What the pod's start script writes."""
+        nodes = self.homes[pod] / "nodes.conf"
+        is_new = not nodes.exists() or len(nodes.read_text().splitlines()) < 3
+        address = self.addresses[pod]
+        lines = [
+            f"port {self.port}", f"bind {address}", "cluster-enabled yes",
+            "cluster-node-timeout 1500", "cluster-replica-validity-factor 0", "cluster-require-full-coverage no",
+            "cluster-allow-replica-migration no", f"cluster-announce-ip {address}", f"requirepass {PASSWORD}",
+            f"masterauth {PASSWORD}", f"dir {self.homes[pod]}", "appendonly yes", 'save ""',
+            "repl-diskless-sync-delay 0",
+        ]  # fmt: skip
+        if is_new:
+            lines.append(f"user default on ~* &* +@all -psync -sync >{PASSWORD}")
+        self.configs[pod].write_text("\n".join(lines) + "\n")
 
     def _answers(self, address: str) -> bool:
         with contextlib.suppress(OSError), socket.create_connection((address, self.port), timeout=1):
