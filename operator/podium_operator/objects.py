@@ -110,13 +110,14 @@ def job_state(item: JSON) -> str:
     return "running"
 
 
-def joined(first: Health, second: Health) -> Health:
-    """Health of two workloads that make one component."""
-    return Health(
-        ready=first.ready + second.ready,
-        desired=first.desired + second.desired,
-        rolled_out=first.rolled_out and second.rolled_out,
-        problem="; ".join(text for text in (first.problem, second.problem) if text),
-        serving=first.works and second.works,
-        failed=first.failed or second.failed,
-    )
+def has_dead_token(pod: JSON, account: JSON) -> bool:
+    """Whether the pod holds a token of a former ServiceAccount of the name.
+
+    Tokens are bound to the account's uid, and the kubelet renews them only after most of their hour: until then the pod
+    would be refused by the API server. Times have whole seconds.
+    """
+    sources = (s for v in pod["spec"].get("volumes", []) for s in v.get("projected", {}).get("sources", []))
+    mounts_token = any("serviceAccountToken" in source for source in sources)
+    same = pod["spec"].get("serviceAccountName") == account["metadata"]["name"]
+    older = pod["metadata"]["creationTimestamp"] < account["metadata"]["creationTimestamp"]
+    return mounts_token and same and older and not pod["metadata"].get("deletionTimestamp")

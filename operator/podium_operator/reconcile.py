@@ -24,6 +24,7 @@ from podium_operator.cluster import (
     ENDPOINTS,
     JOB,
     OWNED,
+    POD,
     REVISION,
     SCOREBOARD,
     Cluster,
@@ -32,7 +33,16 @@ from podium_operator.cluster import (
     kind_of,
 )
 from podium_operator.components import BASE, MIGRATION, STORES, Rendered, render
-from podium_operator.objects import Key, in_shape, is_owned_by, job_state, key_of, owner_reference, prepared
+from podium_operator.objects import (
+    Key,
+    has_dead_token,
+    in_shape,
+    is_owned_by,
+    job_state,
+    key_of,
+    owner_reference,
+    prepared,
+)
 from podium_operator.revisions import Revision
 from podium_operator.settings import OperatorSettings
 from podium_operator.spec import JSON, ScoreboardSpec
@@ -140,6 +150,7 @@ class _Pass:
         chosen = await self._choose(known, self._inputs(found))
         await self._look()
         await self._apply_part(chosen.revision, [BASE.name, *(store.name for store in STORES)])
+        await self._renew_tokens()
         password = found.redis_password
         health = await self.look_at_stores(self.cluster, self.name, self.namespace, self.spec, self.live, password)
         migrated = await self._migrate(chosen, health)
@@ -235,6 +246,16 @@ class _Pass:
                 await recorder.record(self.cluster, self.scoreboard, "Warning", "Restored", note, "Restore")
 
         await asyncio.gather(*(one(item) for item in objects))
+
+    async def _renew_tokens(self) -> None:
+        """Start pods again whose ServiceAccount was deleted and made anew: their tokens are refused by now."""
+        accounts = [item for item in self.live.values() if item["kind"] == "ServiceAccount"]
+        for pod in await self.cluster.find(POD, self.namespace, selector(self.name)):
+            if any(has_dead_token(pod, account) for account in accounts):
+                meta = pod["metadata"]
+                await self.cluster.delete(POD, self.namespace, meta["name"], meta["uid"])
+                note = f"pod {meta['name']} is started again: its ServiceAccount was made anew and its token is void"
+                await recorder.record(self.cluster, self.scoreboard, "Warning", "TokenRenewed", note, "Restart")
 
     async def _migrate(self, chosen: _Chosen, health: dict[str, status.Health]) -> bool:
         """Run the migration of a revision; True once its services may start.

@@ -65,5 +65,5 @@ nobody may grant what they do not have. */}}
   verbs: [get, list, watch, create, update, patch, delete, deletecollection]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, update, patch]
+  verbs: [get, list, watch, update, patch, delete]
 {{- end }}

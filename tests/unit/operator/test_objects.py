@@ -7,6 +7,7 @@ from typing import Any
 from podium_operator.objects import (
     contains,
     deployment_health,
+    has_dead_token,
     in_shape,
     is_owned_by,
     job_state,
@@ -118,6 +119,23 @@ def test_a_stateful_set_is_rolled_out_with_all_pods_ready_and_new() -> None:
     assert stateful_set_health(item).whole
     item["status"]["updateRevision"] = "b"  # type: ignore[index]
     assert not stateful_set_health(item).whole
+
+
+def _pod(created: str, *sources: JSON, **metadata: Any) -> JSON:
+    volume = {"name": "api", "projected": {"sources": list(sources)}}
+    spec = {"serviceAccountName": "a", "volumes": [volume]}
+    return {"metadata": {"creationTimestamp": created, **metadata}, "spec": spec}
+
+
+def test_a_token_dies_with_its_account() -> None:
+    """A pod that is older than its ServiceAccount and holds a token must be started again."""
+    account: JSON = {"metadata": {"name": "a", "creationTimestamp": "2026-01-02T00:00:00Z"}}
+    token = {"serviceAccountToken": {"path": "token"}}
+    before, after = "2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z"
+    assert has_dead_token(_pod(before, token), account)
+    assert not has_dead_token(_pod(after, token), account)
+    assert not has_dead_token(_pod(before), account)
+    assert not has_dead_token(_pod(before, token, deletionTimestamp=after), account)
 
 
 def test_job_states() -> None:
