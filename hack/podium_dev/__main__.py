@@ -65,6 +65,7 @@ def up(_: list[str]) -> None:
         deploy.install(instance, cluster, refs)
         with stage("Open the way from 127.0.0.1"):
             _open(instance, cluster)
+    toolchain.forget_go_caches()
     _show_tour(description.describe(instance, cluster))
 
 
@@ -114,6 +115,7 @@ def tools(_: list[str]) -> None:
     """Everything that images and tests need."""
     toolchain.ensure_debian_packages()
     toolchain.ensure_all(toolchain.all_tools())
+    toolchain.forget_go_caches()
 
 
 def packages(_: list[str]) -> None:

@@ -143,6 +143,7 @@ def _helm(instance: Instance, cluster: Cluster, chart: str, values: Mapping[str,
             "--create-namespace",
             f"--values={file}",
             "--take-ownership",  # of a CRD that somebody applied by hand
+            "--force-conflicts",  # of a field that somebody edited by hand
             *cluster.helm_connection,
         ],
         env={
