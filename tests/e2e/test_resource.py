@@ -123,18 +123,23 @@ def _came_back(before: dict[tuple[str, str], str], now: dict[tuple[str, str], st
 
 
 @pytest.mark.timeout(300)
-def test_drift_is_repaired(instance: Instance) -> None:
-    """A field that somebody else changed is set back."""
+@pytest.mark.parametrize(("field", "wrong"), [("targetPort", 9), ("port", 8081)])
+def test_drift_is_repaired(instance: Instance, field: str, wrong: int) -> None:
+    """A field that somebody else changed is set back, also where it is the key of a list's items."""
     target = f"{instance.name}-scores"
 
-    def port() -> int:
-        number: int = instance.get("service", target)["spec"]["ports"][0]["port"]
-        return number
+    def ports() -> object:
+        return [(port["port"], port["targetPort"]) for port in instance.get("service", target)["spec"]["ports"]]
 
-    expected = port()
-    patch = json.dumps([{"op": "replace", "path": "/spec/ports/0/port", "value": expected + 1}])
+    expected = ports()
+    patch = json.dumps([{"op": "replace", "path": f"/spec/ports/0/{field}", "value": wrong}])
     instance.kubectl("patch", "service", target, "--type=json", "-p", patch)
-    until(lambda: port() == expected, 120)
+    try:
+        until(lambda: ports() == expected, 90)
+        instance.wait_settled()
+    except TimeoutError:
+        instance.kubectl("delete", "service", target)  # it comes back, so that the tests after this one can go on
+        raise
 
 
 def test_pods_run_under_the_restricted_standard(instance: Instance) -> None:
