@@ -35,6 +35,7 @@ from podium_operator.cluster import (
 from podium_operator.components import BASE, MIGRATION, STORES, Rendered, render
 from podium_operator.objects import (
     Key,
+    contains,
     has_dead_token,
     in_shape,
     is_owned_by,
@@ -54,6 +55,9 @@ PARALLEL = 8
 
 SOON_SECONDS = 2.0
 """A roll-out is looked at again after this: a store does not tell when it is formed."""
+
+UNPROCESSABLE = 422
+"""HTTP status of an object that would not be valid."""
 
 MIRRORED = "endpoints.kubernetes.io/managed-by"
 """Label of Endpoints that Kubernetes itself derives from a Service."""
@@ -240,12 +244,30 @@ class _Pass:
             if in_shape(before, wanted):
                 return
             async with gate:
-                self.live[key_of(item)] = await self.cluster.apply(kind_of(item), wanted)
+                self.live[key_of(item)] = await self._put(wanted, before)
             if before is None and revision.complete:
                 note = f"{item['kind']} {item['metadata']['name']} was missing and has been made again"
                 await recorder.record(self.cluster, self.scoreboard, "Warning", "Restored", note, "Restore")
 
         await asyncio.gather(*(one(item) for item in objects))
+
+    async def _put(self, wanted: JSON, before: JSON | None) -> JSON:
+        """Apply one object; what others put into its lists goes, too.
+
+        Server-side apply keeps list items of other managers, and is refused where they contradict ours (a Service whose
+        port was edited). A merge patch replaces whole lists; it is used for such drift only.
+        """
+        kind, meta = kind_of(wanted), wanted["metadata"]
+        try:
+            live = await self.cluster.apply(kind, wanted)
+        except Refused as error:
+            if before is None or error.status != UNPROCESSABLE:
+                raise
+            live = before
+        if contains(live, wanted):
+            return live
+        await self.cluster.merge(kind, meta["namespace"], meta["name"], wanted)
+        return await self.cluster.apply(kind, wanted)
 
     async def _renew_tokens(self) -> None:
         """Start pods again whose ServiceAccount was deleted and made anew: their tokens are refused by now."""

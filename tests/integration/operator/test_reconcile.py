@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from podium_operator import secret_data
-from podium_operator.cluster import CLAIM, CONFIG_MAP, DEPLOYMENT, REVISION, SCOREBOARD, SECRET, Refused, kind_of
+from podium_operator.cluster import (
+    CLAIM,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    REVISION,
+    SCOREBOARD,
+    SECRET,
+    SERVICE,
+    Refused,
+    kind_of,
+)
 from tests.integration.operator.world import CLIENT, NAME, USER, World
 
 LATE = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "no progress"}
@@ -96,6 +106,22 @@ async def test_drift_is_repaired(world: World) -> None:
     await world.admin.merge(DEPLOYMENT, world.namespace, f"{NAME}-scores", patch, manager=USER)
     await world.step()
     assert (await world.deployment("scores"))["spec"]["template"]["spec"]["containers"][0]["image"] == wanted
+
+
+async def test_an_edited_port_is_repaired(world: World) -> None:
+    """Neither another port nor an additional one stays, although the API server tells ports apart by number."""
+    await world.write()
+    await world.settle()
+    name = f"{NAME}-scores"
+    for ports in (
+        [{"name": "http", "port": 9999, "targetPort": "http"}],
+        [{"name": "http", "port": 8080, "targetPort": "http"}, {"name": "other", "port": 1}],
+    ):
+        await world.admin.merge(SERVICE, world.namespace, name, {"spec": {"ports": ports}}, manager=USER)
+        await world.step()
+        live = await world.admin.get(SERVICE, world.namespace, name)
+        assert live is not None
+        assert [port["port"] for port in live["spec"]["ports"]] == [8080]
 
 
 async def test_the_autoscaler_is_left_alone(world: World) -> None:
