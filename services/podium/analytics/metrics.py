@@ -3,7 +3,7 @@
 from prometheus_client import Counter, Gauge
 
 UPDATES = Counter(
-    "podium_score_updates_total", "Accepted score updates that analytics has counted", ["board", "action"]
+    "podium_analytics_updates_total", "Accepted score updates that analytics has counted", ["board", "action"]
 )
 POINTS = Counter("podium_score_points_total", "Points gained by counted updates", ["board"])
 EVENTS = Counter("podium_analytics_events_total", "Events consumed, by fate", ["fate"])

@@ -1,6 +1,5 @@
 """The token endpoint, revocation, and the two well-known documents."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -232,19 +231,25 @@ async def metadata(request: Request) -> Response:
     return JSONResponse(document.model_dump(), headers={"Cache-Control": "no-cache", "Vary": "Host"})
 
 
+class JwkSetResponse(JSONResponse):
+    """A JWK Set under its own media type (RFC 7517, 8.5.2)."""
+
+    media_type = "application/jwk-set+json"
+
+
 @router.get(
     "/.well-known/jwks.json",
     operation_id="jsonWebKeySet",
     summary="Public keys of access tokens",
+    response_class=JwkSetResponse,
     response_model=KeySet,
 )
 async def jwks(request: Request) -> Response:
     """RFC 7517. A key is published before it signs, and for as long as its tokens live."""
     context = _context(request)
     document = public_jwks(context.signing_set(), context.published_jwks())
-    return Response(
-        json.dumps(document),
-        media_type="application/jwk-set+json",
+    return JwkSetResponse(
+        document,
         headers={"Cache-Control": f"public, max-age={KEYS_MAX_AGE_SECONDS}"},
     )
 

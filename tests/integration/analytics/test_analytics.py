@@ -277,7 +277,7 @@ async def test_business_metrics_are_served(analytics: Analytics, engine: AsyncEn
     await _settled(bus)
     text_ = (await analytics.http.get("/metrics")).text
     for name in (
-        "podium_score_updates_total", "podium_active_users", "podium_scores_at_most", "podium_dead_letters",
+        "podium_analytics_updates_total", "podium_active_users", "podium_scores_at_most", "podium_dead_letters",
         "podium_consumer_lag", "podium_outbox_oldest_seconds", "podium_users",
     ):  # fmt: skip
         assert f"\n# TYPE {name.removesuffix('_total')}" in text_ or f"# TYPE {name}" in text_
