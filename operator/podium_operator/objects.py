@@ -75,8 +75,12 @@ def _progressing(deployment: JSON) -> JSON:
     return found[0] if found else {}
 
 
-def deployment_health(item: JSON, least: int = 0) -> Health:
-    """Health of a Deployment that should have at least `least` pods."""
+def deployment_health(item: JSON, least: int = 0, *, outlasts: bool = False) -> Health:
+    """Health of a Deployment that should have at least `least` pods.
+
+    A pod that is told to go still answers for some seconds, by its old settings: the roll-out waits for it, too, unless
+    the component `outlasts` that, as those do that only keep long connections open while they go.
+    """
     status = item.get("status", {})
     wanted = item["spec"].get("replicas", 1)
     observed = status.get("observedGeneration", 0) >= item["metadata"].get("generation", 1)
@@ -86,7 +90,13 @@ def deployment_health(item: JSON, least: int = 0) -> Health:
     return Health(
         ready=min(status.get("readyReplicas", 0), max(wanted, least)),
         desired=max(wanted, least),
-        rolled_out=observed and updated >= wanted and total == updated and available >= max(1, least),
+        rolled_out=(
+            observed
+            and updated >= wanted
+            and total == updated
+            and available >= max(1, least)
+            and (outlasts or not status.get("terminatingReplicas"))
+        ),
         problem=_progressing(item).get("message", "no progress") if failed else "",
         failed=failed,
     )

@@ -94,6 +94,13 @@ def test_an_old_pod_beside_the_new_ones_is_not_rolled_out() -> None:
     assert not deployment_health(_deployment(**{**ROLLED_OUT, "replicas": 3})).rolled_out
 
 
+def test_an_old_pod_that_still_answers_is_not_rolled_out() -> None:
+    """A pod that was told to go answers by its old settings for some seconds; long connections may outlast that."""
+    leaving = _deployment(**{**ROLLED_OUT, "terminatingReplicas": 1})
+    assert not deployment_health(leaving).rolled_out
+    assert deployment_health(leaving, outlasts=True).rolled_out
+
+
 def test_the_least_number_counts_before_the_autoscaler_has_seen_it() -> None:
     """One pod of at least three is not rolled out."""
     one = dict.fromkeys(ROLLED_OUT, 1) | {"observedGeneration": 2}
