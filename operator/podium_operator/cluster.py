@@ -25,6 +25,8 @@ class Kind:
     api_version: str
     kind: str
     plural: str
+    optional: bool = False
+    """A kind of an add-on that a cluster may lack; it then has no objects."""
 
     def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
         """Path of a collection, an object or its subresource; without a namespace, the collection of all namespaces."""
@@ -45,6 +47,7 @@ STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets")
 JOB = Kind("batch/v1", "Job", "jobs")
 REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
 EVENT = Kind("events.k8s.io/v1", "Event", "events")
+HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes", optional=True)
 
 OWNED = (
     CONFIG_MAP,
@@ -54,6 +57,7 @@ OWNED = (
     Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
     Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     Kind("networking.k8s.io/v1", "Ingress", "ingresses"),
+    HTTP_ROUTE,
     Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     STATEFUL_SET,
     DEPLOYMENT,
@@ -81,6 +85,9 @@ class Refused(Exception):
         super().__init__(message)
         self.status = status
 
+
+NOT_FOUND = 404
+"""HTTP status for an object that does not exist, or a kind that the cluster does not serve."""
 
 MESSAGE_LIMIT = 800
 """Characters of an error message that are kept: some of them quote whole objects."""
@@ -147,14 +154,19 @@ class Cluster:
         try:
             return await self._call("GET", kind.path(namespace, name))
         except Refused as error:
-            if error.status == 404:
+            if error.status == NOT_FOUND:
                 return None
             raise
 
     async def find(self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None) -> list[JSON]:
         """All objects with these labels; kind and apiVersion are filled in."""
         query = {"labelSelector": ",".join(f"{k}={v}" for k, v in labels.items())} if labels else {}
-        answer = await self._call("GET", kind.path(namespace), query)
+        try:
+            answer = await self._call("GET", kind.path(namespace), query)
+        except Refused as error:
+            if kind.optional and error.status == NOT_FOUND:
+                return []
+            raise
         return [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer.get("items", [])]
 
     async def create(self, kind: Kind, namespace: str, item: JSON) -> JSON:
@@ -186,5 +198,5 @@ class Cluster:
         try:
             await self._call("DELETE", kind.path(namespace, name), body=options)
         except Refused as error:
-            if error.status != 404:
+            if error.status != NOT_FOUND:
                 raise

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from podium_operator.builders import (
     config,
     defaults,
     gateway,
+    http_route,
     ingress,
     migrate,
     nats,
@@ -41,6 +42,7 @@ class Component:
             inputs,
             spec=ScoreboardSpec().model_copy(update=seen),
             secret_checksums={suffix: inputs.secret_checksums.get(suffix, "") for suffix in self.secrets},
+            external={store: external for store, external in inputs.external.items() if store in self.fields},
         )
 
     def key(self, inputs: Inputs) -> str:
@@ -50,13 +52,24 @@ class Component:
         stay, so a newer operator restarts nothing.
         """
         narrowed = self.narrowed(inputs)
-        part = {name: narrowed.spec.model_dump(mode="json", by_alias=False)[name] for name in self.fields}
-        return checksum([inputs.version, part, dict(narrowed.secret_checksums)])
+        spec = narrowed.spec.model_dump(mode="json", by_alias=False, exclude_none=True)
+        part = {name: spec[name] for name in self.fields}
+        external = {store: asdict(described) for store, described in narrowed.external.items()}
+        return checksum([inputs.version, part, dict(narrowed.secret_checksums), external])
 
     def render(self, inputs: Inputs) -> list[JSON]:
         """The objects of this component."""
         narrowed = self.narrowed(inputs)
         return [item for build in self.builders for item in build(narrowed)]
+
+
+def _own(store: str, build: Builder) -> Builder:
+    """The builder of one of the operator's own stores; it makes nothing where the spec names an external one."""
+
+    def built(inputs: Inputs) -> list[JSON]:
+        return build(inputs) if getattr(inputs.spec, store).external is None else []
+
+    return built
 
 
 APPLICATION_FIELDS = (
@@ -65,16 +78,19 @@ APPLICATION_FIELDS = (
 )  # fmt: skip
 
 BASE = Component("base", (defaults.build,), ())
-POSTGRES = Component("postgres", (postgres.build,), ("postgres",))
-REDIS = Component("redis", (redis.build,), ("redis",))
-NATS = Component("nats", (nats.build,), ("nats",))
+POSTGRES = Component("postgres", (_own("postgres", postgres.build),), ("postgres",))
+REDIS = Component("redis", (_own("redis", redis.build),), ("redis",))
+NATS = Component("nats", (_own("nats", nats.build),), ("nats",))
 MIGRATION = Component("migrate", (migrate.build,), ("nats", "postgres", "observability"))
 APPLICATION = Component(
     "application", (config.build, services.build), APPLICATION_FIELDS, ("clients", "jwt", "signing", "nats", "redis")
 )
 RATELIMIT = Component("ratelimit", (ratelimit.build,), ("security", "redis"))
 GATEWAY = Component(
-    "gateway", (gateway.build, ingress.build), ("gateway", "security", "observability", "services"), ("jwks",)
+    "gateway",
+    (gateway.build, ingress.build, http_route.build),
+    ("gateway", "security", "observability", "services"),
+    ("jwks",),
 )
 
 STORES = (POSTGRES, REDIS, NATS)

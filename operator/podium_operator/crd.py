@@ -163,10 +163,17 @@ def definition() -> JSON:
     }
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes what occurs twice twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def as_yaml() -> str:
     """The definition as the files hold it."""
     head = "# Made from operator/podium_operator/spec.py by `python -m podium_operator.crd`; do not edit.\n"
-    return head + yaml.safe_dump(definition(), sort_keys=False, width=118, allow_unicode=True)
+    return head + yaml.dump(definition(), Dumper=_Plain, sort_keys=False, width=118, allow_unicode=True)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from podium_operator import secret_data
-from podium_operator.builders.base import checksum, labels
+from podium_operator import external, secret_data
+from podium_operator.builders.base import External, checksum, labels
 from podium_operator.cluster import SECRET, Cluster, Conflict
 from podium_operator.objects import owner_reference
 from podium_operator.spec import JSON, ScoreboardSpec
@@ -22,6 +22,9 @@ class Credentials:
     checksums: dict[str, str] = field(default_factory=dict)
     """Checksum of the data by suffix."""
     redis_password: str = ""
+    """Password of the operator's own Redis Cluster."""
+    external: dict[str, External] = field(default_factory=dict)
+    """External stores by component."""
     problems: list[str] = field(default_factory=list)
     """Sentences about Secrets that the user has to mend."""
 
@@ -34,15 +37,26 @@ async def ensure(cluster: Cluster, scoreboard: JSON, spec: ScoreboardSpec) -> Cr
     """Make what is missing, derive what depends on others, and say what the user has to mend."""
     found = Credentials()
     stored: dict[str, dict[str, str]] = {}
+    for store, wanted in external.wanted(spec).items():
+        found.external[store] = await _external(cluster, scoreboard, store, wanted.secret_ref.name)
+    found.problems += [f"{store}: {each.problem}" for store, each in found.external.items() if each.problem]
     for suffix in secret_data.GENERATED:
+        if suffix in found.external:
+            continue
         stored[suffix] = await _generated(cluster, scoreboard, spec, suffix)
         found.note(suffix, stored[suffix])
-    found.redis_password = stored["redis"]["password"]
+    found.redis_password = stored.get("redis", {}).get("password", "")
     public = {"jwks.json": secret_data.public_keys(stored["jwt"]["keys.json"])}
     await _derived(cluster, scoreboard, "jwks", public)
     found.note("jwks", public)
     found.note("clients", await _clients(cluster, scoreboard, spec, found.problems))
     return found
+
+
+async def _external(cluster: Cluster, scoreboard: JSON, store: str, name: str) -> External:
+    """An external store, from the user's Secret."""
+    source = await cluster.get(SECRET, scoreboard["metadata"]["namespace"], name)
+    return external.read(store, name, secret_data.decode(source.get("data")) if source else None)
 
 
 def _metadata(scoreboard: JSON, suffix: str, owned: bool, annotations: Mapping[str, str] | None = None) -> JSON:

@@ -24,6 +24,9 @@ from podium_operator.workers import Key, Workers
 log = logging.getLogger(__name__)
 
 INSTANCE_LABEL = "app.kubernetes.io/instance"
+STORE_FIELDS = ("redis", "nats", "postgres")
+"""Fields of the spec that may name the Secret of an external store."""
+
 LIST_SECONDS = 15.0
 """How often all Scoreboards are listed, besides the watch."""
 
@@ -36,8 +39,8 @@ class Operator:
         self.watchdog = Watchdog(time.monotonic)
         self.workers = Workers(self._reconcile, settings.resync_seconds)
         self.cluster: Cluster | None = None
-        self._clients: dict[Key, set[Key]] = {}
-        """Secret that a client is kept in → Scoreboards that name it."""
+        self._named: dict[Key, set[Key]] = {}
+        """Secret of a client or of an external store → Scoreboards that name it."""
         self._lister: asyncio.Task[None] | None = None
         self._site: web.AppRunner | None = None
 
@@ -102,11 +105,13 @@ class Operator:
             self.workers.forget(*key)
             return
         self.watchdog.delivered(key, meta["resourceVersion"])
-        for holders in self._clients.values():
+        for holders in self._named.values():
             holders.discard(key)
-        for client in body.get("spec", {}).get("security", {}).get("clients", []):
-            secret = client.get("secretRef", {}).get("name", "")
-            self._clients.setdefault((key[0], secret), set()).add(key)
+        spec = body.get("spec", {})
+        stores = (spec.get(store, {}).get("external", {}) for store in STORE_FIELDS)
+        for part in (*spec.get("security", {}).get("clients", []), *stores):
+            secret = part.get("secretRef", {}).get("name", "")
+            self._named.setdefault((key[0], secret), set()).add(key)
         self.workers.wake(*key)
 
     def owned_event(self, body: Any) -> None:
@@ -117,11 +122,11 @@ class Operator:
             self.workers.wake(*key)
 
     def secret_event(self, body: Any) -> None:
-        """A Secret changed: one that was made for a Scoreboard, or one that a client is kept in."""
+        """A Secret changed: one that was made for a Scoreboard, or one that its spec names."""
         meta = body["metadata"]
         if meta.get("labels", {}).get("app.kubernetes.io/managed-by") == MANAGER:
             self.owned_event(body)
-        for key in self._clients.get((meta["namespace"], meta["name"]), set()):
+        for key in self._named.get((meta["namespace"], meta["name"]), set()):
             self.workers.wake(*key)
 
 

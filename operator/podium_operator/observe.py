@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from podium_operator.builders import services
-from podium_operator.builders.base import SERVICE_PORT, selector
+from podium_operator.builders.base import SERVICE_PORT, External, selector
 from podium_operator.cluster import DEPLOYMENT, POD, SERVICE, STATEFUL_SET, Cluster
 from podium_operator.objects import Key, deployment_health, stateful_set_health
 from podium_operator.spec import JSON, ScoreboardSpec
 from podium_operator.status import Health
-from podium_operator.stores import nats, postgres, redis
+from podium_operator.stores import external, nats, postgres, redis
 from podium_operator.stores.status import StoreStatus
 
 log = logging.getLogger(__name__)
@@ -29,13 +30,16 @@ CONNECTIONS_METRIC = "podium_scoreboard_connections"
 PLAYERS_METRIC = "podium_users"
 """Gauge of each analytics pod: users in the ranking, by board."""
 
+LONG_CONNECTIONS = frozenset({"scoreboard", "gateway"})
+"""Components whose leaving pods get no new requests after a moment, but end open connections at leisure."""
+
 ABSENT = Health(ready=0, desired=1, rolled_out=False, problem="not there yet", serving=False)
 
 
 async def stores(
     cluster: Cluster, name: str, namespace: str, spec: ScoreboardSpec, live: dict[Key, JSON], redis_password: str
 ) -> dict[str, Health]:
-    """Health of the three stores; forms and heals the Redis Cluster on the way."""
+    """Health of the operator's own stores; forms and heals the Redis Cluster on the way."""
 
     async def one(component: str) -> Health:
         item = live.get((STATEFUL_SET.api_version, STATEFUL_SET.kind, f"{name}-{component}"))
@@ -56,8 +60,19 @@ async def stores(
             seen = await nats.cluster_status(name=name, namespace=namespace, spec=spec.nats)
         return _with_store(health, seen)
 
-    names = ("postgres", "redis", "nats")
+    names = [name for name in ("postgres", "redis", "nats") if getattr(spec, name).external is None]
     return dict(zip(names, await asyncio.gather(*(one(component) for component in names)), strict=True))
+
+
+async def external_stores(described: Mapping[str, External]) -> dict[str, Health]:
+    """Health of the stores that others run: they have no pods here, and are reached or not."""
+
+    async def one(store: str) -> Health:
+        seen = await external.status(store, described[store])
+        problem = "" if seen.ok else seen.message
+        return Health(0, 0, True, problem, serving=seen.serving, external=True)
+
+    return dict(zip(described, await asyncio.gather(*(one(store) for store in described)), strict=True))
 
 
 def _with_store(health: Health, seen: StoreStatus) -> Health:
@@ -81,7 +96,10 @@ def workloads(name: str, spec: ScoreboardSpec, live: dict[Key, JSON]) -> dict[st
     result = {}
     for component in (*least, "ratelimit", "gateway"):
         item = live.get((DEPLOYMENT.api_version, DEPLOYMENT.kind, f"{name}-{component}"))
-        result[component] = deployment_health(item, least.get(component, 0)) if item is not None else ABSENT
+        outlasts = component in LONG_CONNECTIONS
+        result[component] = (
+            deployment_health(item, least.get(component, 0), outlasts=outlasts) if item is not None else ABSENT
+        )
     return result
 
 

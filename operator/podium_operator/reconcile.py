@@ -23,6 +23,7 @@ from podium_operator.cluster import (
     DEPLOYMENT,
     ENDPOINTS,
     JOB,
+    NOT_FOUND,
     OWNED,
     POD,
     REVISION,
@@ -147,6 +148,8 @@ class _Pass:
         self.generation: int = scoreboard["metadata"]["generation"]
         self.live: dict[Key, JSON] = {}
         self.waiting = ""
+        self.problems: list[str] = []
+        """What the user has to mend, besides Secrets."""
 
     async def run(self) -> float | None:
         found = await credentials.ensure(self.cluster, self.scoreboard, self.spec)
@@ -157,6 +160,7 @@ class _Pass:
         await self._renew_tokens()
         password = found.redis_password
         health = await self.look_at_stores(self.cluster, self.name, self.namespace, self.spec, self.live, password)
+        health |= await observe.external_stores(found.external)
         migrated = await self._migrate(chosen, health)
         if migrated:
             await self._apply_part(chosen.revision, _after_migration(chosen.revision))
@@ -165,7 +169,7 @@ class _Pass:
         await self._adopt()
         health |= observe.workloads(self.name, self.spec, self.live)
         chosen = await self._judge(known, chosen, health, migrated)
-        await self._report(known, chosen, health, found.problems)
+        await self._report(known, chosen, health, [*found.problems, *self.problems])
         await self._forget(known, chosen)
         settled = chosen.revision.complete and all(part.whole for part in health.values())
         return None if settled else SOON_SECONDS
@@ -180,6 +184,7 @@ class _Pass:
             version=version,
             operator_namespace=self.settings.namespace,
             secret_checksums=found.checksums,
+            external=found.external,
         )
 
     async def _revisions(self) -> list[Revision]:
@@ -192,9 +197,14 @@ class _Pass:
         rendered: dict[str, Rendered] = render(inputs, current.components if current else {})
         number = (current.number if current else 0) + 1
         wanted = revisions.named(self.name, inputs.version, config.url(inputs), rendered, number)
+        unusable = [f"{store}: {external.problem}" for store, external in inputs.external.items() if external.problem]
         if current is not None and current.name == wanted.name:
             target = current
         elif current is not None and self.spec.paused:
+            return _Chosen(current, is_target=False)
+        elif current is not None and unusable:
+            # What runs goes on with what it has; a revision without the stores' addresses would be of no use.
+            self.waiting = f"waiting for the stores ({'; '.join(unusable)})"
             return _Chosen(current, is_target=False)
         else:
             target = await self._record(known, wanted)
@@ -243,8 +253,14 @@ class _Pass:
             before = self.live.get(key_of(item))
             if in_shape(before, wanted):
                 return
-            async with gate:
-                self.live[key_of(item)] = await self._put(wanted, before)
+            try:
+                async with gate:
+                    self.live[key_of(item)] = await self._put(wanted, before)
+            except Refused as error:
+                if not kind_of(item).optional or error.status != NOT_FOUND:
+                    raise
+                self.problems.append(f"{item['kind']} is not served by this cluster; install {item['apiVersion']}")
+                return
             if before is None and revision.complete:
                 note = f"{item['kind']} {item['metadata']['name']} was missing and has been made again"
                 await recorder.record(self.cluster, self.scoreboard, "Warning", "Restored", note, "Restore")
@@ -412,7 +428,9 @@ class _Pass:
                 "currentRevision": chosen.revision.name,
                 "lastGoodRevision": good.name if good else None,
                 "url": chosen.revision.url,
-                "components": {name: {"ready": h.ready, "desired": h.desired} for name, h in health.items()},
+                "components": {
+                    name: {"ready": h.ready, "desired": h.desired} for name, h in health.items() if not h.external
+                },
                 **counted,
             },
         )

@@ -7,71 +7,39 @@ No I/O. `ScoreboardSpec.model_validate` raises `pydantic.ValidationError` for wh
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field
 
-JSON = dict[str, Any]
-"""A Kubernetes object, or a part of one, in its JSON form."""
+from podium_operator.spec_base import (
+    DNS_LABEL_PATTERN,
+    JSON,
+    NAME_PATTERN,
+    Duration,
+    Model,
+    Resources,
+    SecretRef,
+    default_resources,
+    key,
+    rules,
+    seconds,
+)
+from podium_operator.spec_stores import ExternalStore, Nats, Postgres, Redis
 
-DURATION_PATTERN = r"^[1-9][0-9]{0,8}(s|m|h|d)$"
-"""A whole number with one unit, such as 30s, 5m, 24h or 7d."""
-
-QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
-"""The subset of Kubernetes quantities that CPU, memory and storage need."""
-
-NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
-DNS_LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-Duration = Annotated[str, Field(pattern=DURATION_PATTERN)]
-Quantity = Annotated[str, Field(pattern=QUANTITY_PATTERN)]
-
-
-def seconds(duration: str) -> int:
-    """Length of a duration such as `5m`, in seconds. Raises ValueError for any other form."""
-    if not re.match(DURATION_PATTERN, duration):
-        raise ValueError(f"not a duration: {duration!r}")
-    return int(duration[:-1]) * SECONDS_PER_UNIT[duration[-1]]
-
-
-def _rules(*rules: tuple[str, str]) -> JSON:
-    """CEL validations: pairs of a rule and the sentence that says what to write instead."""
-    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
-
-
-def _key(*names: str) -> JSON:
-    """A list whose items are told apart by these fields, so server-side apply merges it item by item."""
-    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(names)}
-
-
-class Model(BaseModel):
-    """Base of all parts: camelCase outside, snake_case inside, unknown fields refused."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
-
-
-class Resources(Model):
-    """Compute resources of one container, as in a Pod."""
-
-    requests: dict[str, Quantity] = Field(
-        default_factory=dict, description="Guaranteed amounts by resource name (cpu, memory)."
-    )
-    limits: dict[str, Quantity] = Field(
-        default_factory=dict, description="Upper bounds by resource name (cpu, memory)."
-    )
-
-    def as_kubernetes(self) -> JSON:
-        """The `resources` field of a container; empty maps are left out."""
-        return {k: dict(v) for k, v in (("requests", self.requests), ("limits", self.limits)) if v}
-
-
-def _resources(cpu: str, memory: str, memory_limit: str) -> Callable[[], Resources]:
-    """Default resources: no CPU limit, because throttling would add latency for nothing."""
-    return lambda: Resources(requests={"cpu": cpu, "memory": memory}, limits={"memory": memory_limit})
+__all__ = [
+    "JSON",
+    "Client",
+    "ExternalStore",
+    "Model",
+    "Nats",
+    "Postgres",
+    "Redis",
+    "Resources",
+    "ScoreboardSpec",
+    "Security",
+    "Service",
+    "seconds",
+]
 
 
 class Board(Model):
@@ -102,7 +70,7 @@ class Action(Model):
     """Something a user can do to change a score."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             (
                 "has(self.points) != has(self.pointsFrom)",
                 "give an action either points (a fixed number) or pointsFrom (a field of its data)",
@@ -145,12 +113,6 @@ class Tier(Model):
     min_score: int = Field(ge=-9007199254740991, le=9007199254740991, description="Lowest score of the tier.")
 
 
-class SecretRef(Model):
-    """A Secret of the same namespace."""
-
-    name: str = Field(min_length=1, max_length=253, description="Name of the Secret.")
-
-
 Scope = Literal["scores:write", "scoreboard:read", "analytics:read", "admin"]
 
 
@@ -173,7 +135,7 @@ class Security(Model):
     """Tokens, signatures and limits."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             (
                 "!self.accessTokenTTL.endsWith('d') && duration(self.accessTokenTTL) <= duration('24h')",
                 "accessTokenTTL must be 24h at most, not in days; use a short one such as 5m",
@@ -220,7 +182,7 @@ class Security(Model):
         default="Enforce", description="Whether suspicious behaviour is only logged or also blocked."
     )
     clients: list[Client] = Field(
-        default_factory=list, max_length=64, description="OAuth clients.", json_schema_extra=_key("name")
+        default_factory=list, max_length=64, description="OAuth clients.", json_schema_extra=key("name")
     )
 
 
@@ -233,7 +195,7 @@ _SCALING_RULE = (
 class Service(Model):
     """Scaling and size of one service."""
 
-    model_config = ConfigDict(json_schema_extra=_rules(_SCALING_RULE))
+    model_config = ConfigDict(json_schema_extra=rules(_SCALING_RULE))
     min_replicas: int = Field(default=2, ge=1, le=1000, description="Least number of pods.")
     max_replicas: int = Field(default=10, ge=1, le=1000, description="Largest number of pods.")
     target_cpu_utilization: int = Field(
@@ -244,7 +206,7 @@ class Service(Model):
         description="Average CPU use the autoscaler aims for, in percent of the request.",
     )
     resources: Resources = Field(
-        default_factory=_resources("100m", "128Mi", "512Mi"), description="Compute resources of each pod."
+        default_factory=default_resources("100m", "128Mi", "512Mi"), description="Compute resources of each pod."
     )
 
 
@@ -262,24 +224,39 @@ class Gateway(Model):
     """The entrance (Envoy)."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             (
-                "self.exposure != 'Ingress' || has(self.host)",
-                "exposure Ingress needs gateway.host, or set exposure to None",
+                "self.exposure == 'None' || has(self.host)",
+                "exposure Ingress or HTTPRoute needs gateway.host, or set exposure to None",
+            ),
+            (
+                "self.exposure != 'HTTPRoute' || has(self.className)",
+                "exposure HTTPRoute needs gateway.className: the name of the Gateway, or namespace/name",
+            ),
+            (
+                "self.exposure == 'HTTPRoute' || !has(self.className) || !self.className.contains('/')",
+                "className with a namespace is for exposure HTTPRoute; write the name of an Ingress class only",
             ),
             (
                 "!has(self.tlsSecretName) || self.exposure == 'Ingress'",
-                "tlsSecretName is used by exposure Ingress only; set exposure to Ingress or remove it",
+                "tlsSecretName is used by exposure Ingress only; set exposure to Ingress or remove it "
+                "(with HTTPRoute the listener of the Gateway has the certificate)",
             ),
         )
     )
     replicas: int = Field(default=2, ge=1, le=100, description="Number of Envoy pods.")
-    exposure: Literal["Ingress", "None"] = Field(
+    exposure: Literal["Ingress", "HTTPRoute", "None"] = Field(
         default="None",
-        description="How the gateway is reached from outside: an Ingress object, or only by its Service.",
+        description="How the gateway is reached from outside: an Ingress, an HTTPRoute of the Gateway API, or only by "
+        "its Service.",
     )
     class_name: str | None = Field(
-        default=None, min_length=1, max_length=253, description="Class of the Ingress; the cluster's default if absent."
+        default=None,
+        min_length=1,
+        max_length=253,
+        pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$",
+        description="Class of the Ingress, the cluster's default if absent. For HTTPRoute, the Gateway that the route "
+        "is attached to: its name, or namespace/name where it is in another namespace.",
     )
     host: str | None = Field(
         default=None, pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", description="Public host name."
@@ -296,93 +273,11 @@ class Gateway(Model):
         description="Networks (CIDR) of proxies in front whose X-Forwarded-For is believed.",
         json_schema_extra={
             "x-kubernetes-list-type": "set",
-            **_rules(("self.all(n, isCIDR(n))", "write networks as CIDR, for example 10.0.0.0/8")),
+            **rules(("self.all(n, isCIDR(n))", "write networks as CIDR, for example 10.0.0.0/8")),
         },
     )
     resources: Resources = Field(
-        default_factory=_resources("50m", "96Mi", "512Mi"), description="Compute resources of each Envoy pod."
-    )
-
-
-class Redis(Model):
-    """The Redis Cluster that holds the rankings as a view of PostgreSQL."""
-
-    shards: int = Field(
-        default=3,
-        ge=3,
-        le=64,
-        description="Number of primaries. It cannot be changed later.",
-        json_schema_extra=_rules(("self == oldSelf", "shards cannot be changed after creation; make a new Scoreboard")),
-    )
-    replicas_per_shard: int = Field(
-        default=1,
-        ge=0,
-        le=3,
-        description="Replicas of each primary. It cannot be changed later.",
-        json_schema_extra=_rules(
-            ("self == oldSelf", "replicasPerShard cannot be changed after creation; make a new Scoreboard")
-        ),
-    )
-    storage: Quantity = Field(
-        default="1Gi",
-        description="Size of each pod's volume. It cannot be changed later.",
-        json_schema_extra=_rules(
-            ("self == oldSelf", "storage cannot be changed after creation; resize the volumes themselves")
-        ),
-    )
-    resources: Resources = Field(
-        default_factory=_resources("50m", "64Mi", "256Mi"), description="Compute resources of each pod."
-    )
-
-
-class Nats(Model):
-    """NATS with JetStream, which carries the events."""
-
-    replicas: int = Field(
-        default=3,
-        description="Number of servers: 1, 3 or 5. It cannot be changed later.",
-        json_schema_extra=_rules(
-            ("self in [1, 3, 5]", "NATS needs an odd number of servers: 1, 3 or 5"),
-            ("self == oldSelf", "replicas cannot be changed after creation; make a new Scoreboard"),
-        ),
-    )
-    storage: Quantity = Field(
-        default="2Gi",
-        description="Size of each server's volume. It cannot be changed later.",
-        json_schema_extra=_rules(
-            ("self == oldSelf", "storage cannot be changed after creation; resize the volumes themselves")
-        ),
-    )
-    resources: Resources = Field(
-        default_factory=_resources("50m", "64Mi", "256Mi"), description="Compute resources of each server."
-    )
-
-
-class Postgres(Model):
-    """PostgreSQL under Patroni: the truth about every score."""
-
-    model_config = ConfigDict(
-        json_schema_extra=_rules(
-            (
-                "self.synchronous != 'Strict' || self.instances >= 3",
-                "synchronous Strict needs instances of 3 or more; raise instances or use Preferred",
-            )
-        )
-    )
-    instances: int = Field(default=2, ge=1, le=9, description="One primary; the others are read replicas.")
-    synchronous: Literal["Preferred", "Strict", "Off"] = Field(
-        default="Preferred",
-        description="Preferred waits for a synchronous replica while there is one, Strict always, Off never.",
-    )
-    storage: Quantity = Field(
-        default="5Gi",
-        description="Size of each instance's volume. It cannot be changed later.",
-        json_schema_extra=_rules(
-            ("self == oldSelf", "storage cannot be changed after creation; resize the volumes themselves")
-        ),
-    )
-    resources: Resources = Field(
-        default_factory=_resources("50m", "128Mi", "512Mi"), description="Compute resources of each instance."
+        default_factory=default_resources("50m", "96Mi", "512Mi"), description="Compute resources of each Envoy pod."
     )
 
 
@@ -419,7 +314,7 @@ class ScoreboardSpec(Model):
     """What the Scoreboard should be."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             (
                 "self.actions.all(a, a.boards.all(b, self.boards.exists(x, x.name == b)))",
                 "an action names a board that is not in spec.boards; add the board or correct the name",
@@ -449,16 +344,16 @@ class ScoreboardSpec(Model):
         min_length=1,
         max_length=32,
         description="The rankings.",
-        json_schema_extra=_key("name"),
+        json_schema_extra=key("name"),
     )
     actions: list[Action] = Field(
         default_factory=list,
         max_length=100,
         description="What users can do. An unknown type is refused.",
-        json_schema_extra=_key("type"),
+        json_schema_extra=key("type"),
     )
     tiers: list[Tier] = Field(
-        default_factory=list, max_length=64, description="Names for ranges of scores.", json_schema_extra=_key("name")
+        default_factory=list, max_length=64, description="Names for ranges of scores.", json_schema_extra=key("name")
     )
     security: Security = Field(default_factory=Security, description="Tokens, signatures and limits.")
     services: Services = Field(default_factory=Services, description="Scaling and size of the services.")

@@ -77,6 +77,8 @@ class Health:
     """False if it cannot do its work although pods are ready, such as a cluster without a leader."""
     failed: bool = False
     """Whether its roll-out made no progress for too long."""
+    external: bool = False
+    """Whether others run it: it has no pods to count."""
 
     @property
     def whole(self) -> bool:
@@ -131,6 +133,9 @@ def _say(kind: str, generation: int) -> Callable[..., Condition]:
 
 def _component_condition(name: str, health: Health, generation: int) -> Condition:
     kind = COMPONENT_CONDITIONS.get(name, name[:1].upper() + name[1:])
+    if health.external:
+        said = health.problem or "run by others, and reached"
+        return _condition(kind, health.serving, generation, "External", said)
     counted = f"{health.ready} of {health.desired} ready"
     message = f"{counted}; {health.problem}" if health.problem else counted
     if health.whole:

@@ -38,6 +38,26 @@ class Images:
 
 
 @dataclass(frozen=True)
+class External:
+    """A store that others run, as its Secret describes it; the values themselves stay in the Secret."""
+
+    secret: str
+    """Name of the Secret."""
+    keys: tuple[str, ...] = ()
+    """The keys that it has, of those that are known."""
+    addresses: tuple[tuple[str, int], ...] = ()
+    """Host and TCP port of all that is connected to."""
+    checksum: str = ""
+    """Changes with the values."""
+    problem: str = ""
+    """Why the Secret is not enough, for a person."""
+
+    def ports(self) -> list[int]:
+        """The TCP ports, each once."""
+        return sorted({port for _, port in self.addresses})
+
+
+@dataclass(frozen=True)
 class Inputs:
     """All a builder may look at. Everything that is not declared for the component is at its default."""
 
@@ -52,6 +72,8 @@ class Inputs:
     """Namespace of the operator, whose pod looks at the stores and at metrics."""
     secret_checksums: Mapping[str, str] = field(default_factory=dict)
     """Checksum of the data of operator-made Secrets by suffix (`jwks`, …), for those the component declared."""
+    external: Mapping[str, External] = field(default_factory=dict)
+    """External stores by component (`redis`, `nats`, `postgres`), for those the component declared."""
 
     def object_name(self, suffix: str) -> str:
         """`<scoreboard>-<suffix>`."""

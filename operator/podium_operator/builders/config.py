@@ -24,12 +24,33 @@ SECRET_FILES: dict[str, dict[str, str]] = {
 }
 """Secret suffix → environment variable → key of the Secret. Only the keys named here are mounted."""
 
+EXTERNAL_FILES: dict[str, dict[str, str]] = {
+    "postgres": {
+        "PODIUM_DATABASE_HOST_FILE": "host",
+        "PODIUM_DATABASE_PORT_FILE": "port",
+        "PODIUM_DATABASE_READ_HOST_FILE": "readHost",
+        "PODIUM_DATABASE_READ_PORT_FILE": "readPort",
+        "PODIUM_DATABASE_NAME_FILE": "database",
+        "PODIUM_DATABASE_USER_FILE": "user",
+        "PODIUM_DATABASE_PASSWORD_FILE": "password",
+    },
+    "redis": {"PODIUM_REDIS_NODES_FILE": "nodes", "PODIUM_REDIS_PASSWORD_FILE": "password"},
+    "nats": {
+        "PODIUM_NATS_URL_FILE": "url",
+        "PODIUM_NATS_USER_FILE": "user",
+        "PODIUM_NATS_PASSWORD_FILE": "password",
+    },
+}
+"""The same for the user's Secret of an external store, as far as it has the keys."""
+
 
 def url(inputs: Inputs) -> str:
     """Where the Scoreboard is reached, without a path."""
     gateway = inputs.spec.gateway
     if gateway.exposure == "Ingress" and gateway.host:
         return f"{'https' if gateway.tls_secret_name else 'http'}://{gateway.host}"
+    if gateway.exposure == "HTTPRoute" and gateway.host:
+        return f"https://{gateway.host}"  # the certificate is the listener's, which is the Gateway's business
     return f"http://{inputs.dns('gateway')}"
 
 
@@ -38,20 +59,32 @@ def _redis_nodes(inputs: Inputs) -> str:
     return ",".join(f"{inputs.dns(f'redis-{index}')}:6379" for index in range(count))
 
 
+def _stores(inputs: Inputs) -> dict[str, str]:
+    """Where the operator's own stores are; where external ones are says their Secret."""
+    spec = inputs.spec
+    replicas = spec.nats.external.replicas if spec.nats.external else spec.nats.replicas
+    values: dict[str, str] = {}
+    if not spec.postgres.external:
+        values |= {
+            "PODIUM_DATABASE_HOST": inputs.dns("postgres-rw"),
+            "PODIUM_DATABASE_READ_HOST": inputs.dns("postgres-ro" if spec.postgres.instances > 1 else "postgres-rw"),
+            "PODIUM_DATABASE_NAME": "podium",
+            "PODIUM_DATABASE_USER": "podium",
+        }
+    if not spec.redis.external:
+        values["PODIUM_REDIS_NODES"] = _redis_nodes(inputs)
+    if not spec.nats.external:
+        values |= {"PODIUM_NATS_URL": f"nats://{inputs.dns('nats')}:4222", "PODIUM_NATS_USER": "podium"}
+    return {**values, "PODIUM_NATS_REPLICAS": str(replicas)}
+
+
 def environment(inputs: Inputs) -> dict[str, str]:
     """The values that all services share; none of them is secret."""
     spec = inputs.spec
     values = {
         "PODIUM_NAME": inputs.name,
         "PODIUM_NAMESPACE": inputs.namespace,
-        "PODIUM_DATABASE_HOST": inputs.dns("postgres-rw"),
-        "PODIUM_DATABASE_READ_HOST": inputs.dns("postgres-ro" if spec.postgres.instances > 1 else "postgres-rw"),
-        "PODIUM_DATABASE_NAME": "podium",
-        "PODIUM_DATABASE_USER": "podium",
-        "PODIUM_REDIS_NODES": _redis_nodes(inputs),
-        "PODIUM_NATS_URL": f"nats://{inputs.dns('nats')}:4222",
-        "PODIUM_NATS_USER": "podium",
-        "PODIUM_NATS_REPLICAS": str(spec.nats.replicas),
+        **_stores(inputs),
         "PODIUM_BOARDS_FILE": f"{RULES_PATH}/boards.json",
         "PODIUM_ACTIONS_FILE": f"{RULES_PATH}/actions.json",
         "PODIUM_TIERS_FILE": f"{RULES_PATH}/tiers.json",
@@ -95,12 +128,26 @@ def build(inputs: Inputs) -> list[JSON]:
     ]
 
 
-def secret_environment(secrets: tuple[str, ...]) -> list[JSON]:
+def _files(inputs: Inputs, suffix: str) -> dict[str, str]:
+    """Environment variable → key, of the operator's Secret or of the one of an external store."""
+    external = inputs.external.get(suffix)
+    if external is None:
+        return SECRET_FILES[suffix]
+    return {variable: key for variable, key in EXTERNAL_FILES[suffix].items() if key in external.keys}
+
+
+def secret_name(inputs: Inputs, suffix: str) -> str:
+    """The Secret that holds the credentials of this suffix: the operator's, or the user's for an external store."""
+    external = inputs.external.get(suffix)
+    return external.secret if external else inputs.object_name(suffix)
+
+
+def secret_environment(inputs: Inputs, secrets: tuple[str, ...]) -> list[JSON]:
     """Environment entries that name the files of the mounted Secrets."""
     return [
         {"name": variable, "value": f"{SECRETS_PATH}/{suffix}/{key}"}
         for suffix in secrets
-        for variable, key in SECRET_FILES[suffix].items()
+        for variable, key in _files(inputs, suffix).items()
     ]
 
 
@@ -110,9 +157,9 @@ def secret_mounts(inputs: Inputs, secrets: tuple[str, ...]) -> tuple[list[JSON],
         {
             "name": f"secret-{suffix}",
             "secret": {
-                "secretName": inputs.object_name(suffix),
+                "secretName": secret_name(inputs, suffix),
                 "defaultMode": 0o440,
-                "items": [{"key": key, "path": key} for key in SECRET_FILES[suffix].values()],
+                "items": [{"key": key, "path": key} for key in _files(inputs, suffix).values()],
             },
         }
         for suffix in secrets

@@ -30,6 +30,9 @@ VARIABLES = ("PODIUM_DATABASE_", "PODIUM_NATS_", "PODIUM_NAME", "OTEL_")
 def build(inputs: Inputs) -> list[JSON]:
     """ServiceAccount, NetworkPolicy and a Job whose name holds a checksum of its pod, because that is immutable."""
     pod = _pod(inputs)
+    # Another database needs a migration of its own, though its Secret may have the old name.
+    external = {store: inputs.external[store].checksum for store in SECRETS if store in inputs.external}
+    digest = checksum([pod, external] if external else pod)
     return [
         service_account(inputs, COMPONENT),
         network_policy(
@@ -38,7 +41,7 @@ def build(inputs: Inputs) -> list[JSON]:
         {
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "metadata": metadata(inputs, COMPONENT, name=f"{inputs.object_name(COMPONENT)}-{checksum(pod)[:10]}"),
+            "metadata": metadata(inputs, COMPONENT, name=f"{inputs.object_name(COMPONENT)}-{digest[:10]}"),
             "spec": {
                 "backoffLimit": RETRIES,
                 "activeDeadlineSeconds": DEADLINE_SECONDS,
@@ -66,7 +69,7 @@ def _pod(inputs: Inputs) -> JSON:
                 "env": [
                     *shared,
                     {"name": "OTEL_SERVICE_NAME", "value": "podium-migrate"},
-                    *config.secret_environment(SECRETS),
+                    *config.secret_environment(inputs, SECRETS),
                 ],
                 "resources": Resources(
                     requests={"cpu": "50m", "memory": "128Mi"}, limits={"memory": "512Mi"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import yaml
 
-from podium_operator.builders import base, redis, stateful
+from podium_operator.builders import base, config, redis, services, stateful
 from podium_operator.builders.base import Inputs
 from podium_operator.spec import JSON, Security
 
@@ -96,7 +96,7 @@ def build(inputs: Inputs) -> list[JSON]:
                 {"from": base.pods_of(inputs, "gateway"), "ports": base.tcp(GRPC_PORT)},
                 {"from": base.operator_pod(inputs), "ports": base.tcp(METRICS_PORT)},
             ],
-            egress=[{"to": base.pods_of(inputs, redis.COMPONENT), "ports": base.tcp(redis.PORT)}],
+            egress=services.store_egress(inputs, (redis.COMPONENT,)),
         ),
         {
             "apiVersion": "apps/v1",
@@ -111,7 +111,7 @@ def build(inputs: Inputs) -> list[JSON]:
                 "template": {
                     "metadata": {
                         "labels": base.labels(inputs.name, COMPONENT),
-                        "annotations": {base.CONFIG_CHECKSUM: base.checksum(files)},
+                        "annotations": {base.CONFIG_CHECKSUM: _checksum(inputs, files)},
                     },
                     "spec": _pod_spec(inputs),
                 },
@@ -120,9 +120,24 @@ def build(inputs: Inputs) -> list[JSON]:
     ]
 
 
+def _checksum(inputs: Inputs, files: JSON) -> str:
+    """Changes with all that a pod reads at its start."""
+    external = inputs.external.get(redis.COMPONENT)
+    return base.checksum([files, external.checksum] if external else files)
+
+
+def _secret_environment(inputs: Inputs) -> list[JSON]:
+    """What it reads from nowhere but the environment."""
+    secret = config.secret_name(inputs, redis.COMPONENT)
+    external = inputs.external.get(redis.COMPONENT)
+    if external is None:
+        return [stateful.secret_env("REDIS_AUTH", secret, "password")]
+    variables = {"nodes": "REDIS_URL", "password": "REDIS_AUTH"}
+    return [stateful.secret_env(variables[key], secret, key) for key in external.keys]
+
+
 def _pod_spec(inputs: Inputs) -> JSON:
     nodes = f"{inputs.object_name(redis.COMPONENT)}:{redis.PORT}"
-    secret = inputs.object_name(redis.COMPONENT)
     return {
         "serviceAccountName": inputs.object_name(COMPONENT),
         "automountServiceAccountToken": False,
@@ -137,9 +152,12 @@ def _pod_spec(inputs: Inputs) -> JSON:
                 "imagePullPolicy": inputs.images.pull_policy,
                 "command": ["/usr/local/bin/ratelimit"],
                 "env": [
-                    *({"name": key, "value": value} for key, value in environment(nodes).items()),
-                    # It reads the password from nowhere else.
-                    stateful.secret_env("REDIS_AUTH", secret, "password"),
+                    *(
+                        {"name": key, "value": value}
+                        for key, value in environment(nodes).items()
+                        if key != "REDIS_URL" or not inputs.external
+                    ),
+                    *_secret_environment(inputs),
                     {"name": "GOMEMLIMIT", "value": "48MiB"},
                 ],
                 "ports": [

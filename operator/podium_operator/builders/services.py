@@ -104,8 +104,13 @@ def telemetry_egress(inputs: Inputs) -> list[JSON]:
 
 
 def store_egress(inputs: Inputs, stores: tuple[str, ...]) -> list[JSON]:
-    """Egress rules for the stores."""
-    return [{"to": pods_of(inputs, store), "ports": tcp(STORE_PORTS[store])} for store in stores]
+    """Egress rules for the stores; to an external one by its ports only, for a policy knows no host names."""
+    return [
+        {"ports": tcp(*inputs.external[store].ports())}
+        if store in inputs.external
+        else {"to": pods_of(inputs, store), "ports": tcp(STORE_PORTS[store])}
+        for store in stores
+    ]
 
 
 def _policy(inputs: Inputs, role: Role) -> JSON:
@@ -139,7 +144,7 @@ def container(inputs: Inputs, role: Role) -> JSON:
         "env": [
             {"name": "PODIUM_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "OTEL_SERVICE_NAME", "value": f"podium-{role.name}"},
-            *config.secret_environment(role.secrets),
+            *config.secret_environment(inputs, role.secrets),
         ],
         "ports": [{"name": "http", "containerPort": SERVICE_PORT, "protocol": "TCP"}],
         "startupProbe": _probe("/healthz/live", period=1, failures=90),
@@ -168,6 +173,7 @@ def volumes(inputs: Inputs, secrets: tuple[str, ...]) -> list[JSON]:
 def template_checksum(inputs: Inputs, role: Role) -> str:
     """Changes with all that a pod of this role reads at its start."""
     secrets = {suffix: inputs.secret_checksums.get(suffix) for suffix in role.secrets if suffix != "jwks"}
+    secrets |= {store: external.checksum for store, external in inputs.external.items()}
     return checksum([config.environment(inputs), config.rules(inputs), secrets])
 
 
