@@ -190,7 +190,7 @@ class Cluster:
         path = kind.path(namespace, name, subresource)
         return await self._call("PATCH", path, {"fieldManager": manager}, patch, "application/merge-patch+json")
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str | None = None) -> None:
+    async def delete(self, kind: Kind, namespace: str | None, name: str, uid: str | None = None) -> None:
         """Delete the object, and what it owns in the background. One that is gone already is no error."""
         options: JSON = {"propagationPolicy": "Background"}
         if uid:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from podium_operator.cluster import Refused
 from podium_operator.spec import JSON, ScoreboardSpec
@@ -12,12 +14,29 @@ from tests.integration.operator.world import World
 
 BEST = {"name": "lap", "operator": "Best"}
 FROM = {"field": "score", "max": 9}
+EXAMPLES = Path(__file__).parents[3] / "examples"
+EXTERNAL = {"secretRef": {"name": "x"}}
+ROUTE = {"exposure": "HTTPRoute", "className": "g", "host": "a.example"}
 
 
 async def test_defaults_of_the_server_are_those_of_the_model(world: World) -> None:
     """An empty spec is filled in exactly as the code understands it."""
     stored = (await world.write({}))["spec"]
     assert stored == ScoreboardSpec().model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _examples() -> dict[str, JSON]:
+    """Specs of the Scoreboards of examples/, by file."""
+    items = {
+        path.stem: yaml.safe_load_all(path.read_text(encoding="utf-8")) for path in sorted(EXAMPLES.glob("*.yaml"))
+    }
+    return {name: item["spec"] for name, found in items.items() for item in found if item["kind"] == "Scoreboard"}
+
+
+@pytest.mark.parametrize("name", _examples())
+async def test_the_examples_are_accepted(world: World, name: str) -> None:
+    """Every Scoreboard of examples/ satisfies the schema and the rules."""
+    assert await world.write(_examples()[name])
 
 
 @pytest.mark.parametrize(
@@ -31,6 +50,11 @@ async def test_defaults_of_the_server_are_those_of_the_model(world: World) -> No
         ({"actions": [{"type": "a", "points": 1}, {"type": "a", "points": 2}]}, "duplicate entries"),
         ({"services": {"scores": {"minReplicas": 5, "maxReplicas": 2}}}, "raise maxReplicas"),
         ({"gateway": {"exposure": "Ingress"}}, "needs gateway.host"),
+        ({"gateway": {"exposure": "HTTPRoute", "className": "g"}}, "needs gateway.host"),
+        ({"gateway": {"exposure": "HTTPRoute", "host": "a.example"}}, "the name of the Gateway, or namespace/name"),
+        ({"gateway": {**ROUTE, "tlsSecretName": "x"}}, "the listener of the Gateway has the certificate"),
+        ({"gateway": {**ROUTE, "exposure": "Ingress", "className": "a/b"}}, "an Ingress class only"),
+        ({"gateway": {**ROUTE, "className": "a/b/c"}}, "should match"),
         ({"gateway": {"tlsSecretName": "x"}}, "set exposure to Ingress"),
         ({"gateway": {"trustedProxies": ["10.0.0.1"]}}, "as CIDR"),
         ({"postgres": {"synchronous": "Strict", "instances": 2}}, "instances of 3 or more"),
@@ -40,7 +64,12 @@ async def test_defaults_of_the_server_are_those_of_the_model(world: World) -> No
         ({"redis": {"shards": 2}}, "greater than or equal to 3"),
         ({"observability": {"traceSampleRatio": 2}}, "less than or equal to 1"),
         ({"boards": []}, "at least 1 items"),
-        ({"postgres": {"external": {"host": "x"}}}, "field not declared in schema"),
+        ({"postgres": {"external": {**EXTERNAL, "host": "x"}}}, "field not declared in schema"),
+        ({"postgres": {"external": {}}}, "secretRef: Required"),
+        ({"postgres": {"external": EXTERNAL, "instances": 3}}, "remove instances, synchronous, storage, resources"),
+        ({"redis": {"external": EXTERNAL, "resources": {"limits": {"memory": "1Gi"}}}}, "remove shards"),
+        ({"nats": {"external": EXTERNAL, "storage": "3Gi"}}, "remove replicas, storage, resources"),
+        ({"nats": {"external": {**EXTERNAL, "replicas": 2}}}, "Unsupported value: 2"),
         ({"pausd": True}, "field not declared in schema"),
     ],
 )
@@ -63,10 +92,12 @@ async def test_a_name_that_cannot_prefix_services_is_refused(world: World, name:
         ({"redis": {"shards": 3}}, {"redis": {"shards": 4}}),
         ({"nats": {"replicas": 3}}, {"nats": {"replicas": 1}}),
         ({"postgres": {"storage": "5Gi"}}, {"postgres": {"storage": "6Gi"}}),
+        ({}, {"redis": {"external": EXTERNAL}}),
+        ({"nats": {"external": EXTERNAL}}, {}),
     ],
 )
 async def test_what_cannot_be_changed_later_is_refused(world: World, before: Any, after: Any) -> None:
     """The sentence says so."""
     await world.write(before)
-    with pytest.raises(Refused, match="cannot be changed"):
+    with pytest.raises(Refused, match=r"cannot be (changed|added or removed)"):
         await world.write(after)
