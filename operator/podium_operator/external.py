@@ -46,12 +46,13 @@ def read(store: str, secret: str, data: Mapping[str, str] | None) -> External:
     """What the Secret says about a store; its `problem` is a sentence if that is not enough."""
     where = f"Secret {secret}"
     if data is None:
-        keys = ", ".join(REQUIRED[store])
-        return External(secret, problem=f"{where} does not exist; make it with the keys {keys}")
+        first, *others = REQUIRED[store]
+        keys = f"the keys {', '.join([first, *others])}" if others else f"the key {first}"
+        return External(secret, problem=f"{where} does not exist; make it with {keys}")
     known = {name: data[name] for name in (*REQUIRED[store], *OPTIONAL[store]) if data.get(name)}
     missing = [name for name in REQUIRED[store] if name not in known]
     if missing:
-        return External(secret, problem=f"{where} lacks {', '.join(missing)}; add it")
+        return External(secret, problem=f"{where} lacks {', '.join(missing)}; add what is missing")
     try:
         addresses = _addresses(store, known)
     except Unusable as error:

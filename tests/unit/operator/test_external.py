@@ -110,8 +110,8 @@ def test_where_a_store_is(store: str, data: dict[str, str], addresses: list[tupl
 @pytest.mark.parametrize(
     ("store", "data", "sentence"),
     [
-        ("redis", None, "Secret x does not exist; make it with the keys nodes"),
-        ("postgres", {"host": "h", "password": ""}, "Secret x lacks user, password; add it"),
+        ("redis", None, "Secret x does not exist; make it with the key nodes"),
+        ("postgres", {"host": "h", "password": ""}, "Secret x lacks user, password; add what is missing"),
         ("redis", {"nodes": "host"}, "nodes must be host:port"),
         ("redis", {"nodes": "a:1, b:2"}, "no spaces"),
         ("redis", {"nodes": "a:70000"}, "nodes must be host:port"),
