@@ -135,9 +135,23 @@ class Process:
             raise ServerFailed(f"{self._command} failed\n{self.log_end()}")
 
     def restart(self) -> None:
-        """Start it again after ``stop`` or ``kill`` and wait until it answers."""
-        self.start()
-        self.wait_ready()
+        """Start it again after ``stop`` or ``kill`` and wait until it answers.
+
+        A killed server's own children may live a moment longer and hold what it needs, as PostgreSQL's do; so a start
+        that ends at once is tried again for a while.
+
+        Raises:
+            ServerFailed: it did not come back.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            self.start()
+            try:
+                return self.wait_ready()
+            except ServerFailed:
+                if self._running().poll() is None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def stop(self) -> None:
         """End it in its own orderly way; nothing happens if it does not run."""

@@ -116,14 +116,23 @@ def nodes() -> Iterator[Nodes]:
         made.kill()
 
 
-def write(nodes: Nodes) -> None:
-    """Write a hundred keys that lie on all shards."""
+def is_on_disk(node: "redis_client.Redis") -> bool:
+    """Whether a node's append-only file holds all it has: a new replica first rewrites it in the background."""
+    seen = node.info("persistence")
+    return not (seen["aof_rewrite_in_progress"] or seen["aof_rewrite_scheduled"] or seen["aof_buffer_length"])
+
+
+async def write(nodes: Nodes) -> None:
+    """Write a hundred keys that lie on all shards, and wait until they are on every node's disk."""
     client = nodes.cluster()
     for number in range(100):
         client.set(f"key-{number}", number)
     for pod in nodes.primaries():
         nodes.node(pod).execute_command("WAIT", 1, 5000)
     client.close()
+    async with asyncio.timeout(WHOLE_SECONDS):
+        while not all(is_on_disk(nodes.node(pod)) for pod in nodes.addresses):
+            await asyncio.sleep(0.05)
 
 
 def missing(nodes: Nodes) -> int:
@@ -155,7 +164,7 @@ async def test_nothing_is_made_of_some_nodes_only(nodes: Nodes) -> None:
 async def test_whole_again_after_all_nodes_died(nodes: Nodes) -> None:
     """All nodes killed at once come back with their data."""
     await nodes.until_whole()
-    write(nodes)
+    await write(nodes)
     nodes.kill()
     nodes.start()
     await nodes.until_whole()
@@ -165,7 +174,7 @@ async def test_whole_again_after_all_nodes_died(nodes: Nodes) -> None:
 async def test_an_empty_node_gets_its_role_back(nodes: Nodes) -> None:
     """A primary that lost its volume comes back as a replica of its heir, and the dead id is forgotten."""
     await nodes.until_whole()
-    write(nodes)
+    await write(nodes)
     nodes.kill("sb-redis-2", volume=True)
     nodes.start("sb-redis-2")
     await nodes.until_whole()
@@ -178,7 +187,7 @@ async def test_an_empty_node_gets_its_role_back(nodes: Nodes) -> None:
 async def test_two_primaries_that_lost_their_volumes(nodes: Nodes) -> None:
     """Where no majority is left to vote, the operator makes the replicas primaries."""
     await nodes.until_whole()
-    write(nodes)
+    await write(nodes)
     nodes.kill("sb-redis-0", "sb-redis-2", volume=True)
     nodes.start("sb-redis-0", "sb-redis-2")
     await nodes.until_whole()
@@ -188,7 +197,7 @@ async def test_two_primaries_that_lost_their_volumes(nodes: Nodes) -> None:
 async def test_a_shard_that_lost_everything_serves_again_empty(nodes: Nodes) -> None:
     """Slots whose primary and replica are both lost go to a new empty node; the other shards keep their data."""
     await nodes.until_whole()
-    write(nodes)
+    await write(nodes)
     nodes.kill("sb-redis-4", "sb-redis-5", volume=True)
     nodes.start("sb-redis-4", "sb-redis-5")
     await nodes.until_whole()
