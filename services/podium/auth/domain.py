@@ -79,6 +79,9 @@ def check_subject(subject: str, client_ids: Collection[str]) -> str:
         raise OAuthError("invalid_request", f"subject must be 1 to {MAX_SUBJECT_CHARS} printable characters")
     if ":" in subject:
         raise OAuthError("invalid_request", "subject must not contain a colon")
+    if "/" in subject or "\\" in subject or subject in {".", ".."}:
+        # User ids stand in paths, and the gateway refuses escaped slashes and dot segments.
+        raise OAuthError("invalid_request", "subject must not contain a slash, nor be a dot or two")
     if subject in client_ids:
         raise OAuthError("invalid_request", "subject must not be the id of a client")
     return subject
