@@ -29,9 +29,10 @@ class Reader:
         self._cached: dict[tuple[str, int], tuple[tuple[int, int], bytes, str]] = {}
 
     def known(self, board: str) -> str:
-        """``board``, if it exists. Raises Problem 404."""
+        """``board``, if it exists. Raises Problem 400."""
         if board not in self._board_tops:
-            raise Problem("board-unknown", 404, f"there is no board {board}")
+            error = FieldError(pointer="/board", detail="is not a board of this Scoreboard")
+            raise Problem("malformed-request", 400, f"there is no board {board!r}", errors=[error])
         return board
 
     async def page(self, board: str, limit: int | None) -> tuple[bytes, str]:
@@ -110,7 +111,6 @@ def make_router(cache: CacheSettings, reader: Callable[[], Reader], gateway: Cal
             304: {"description": "The representation of If-None-Match is still the present one"},
             **documented(
                 (400, "malformed-request"),
-                (404, "board-unknown"),
                 (429, "rate-limited"),
                 (503, "dependency-unavailable"),
             ),
@@ -137,7 +137,6 @@ def make_router(cache: CacheSettings, reader: Callable[[], Reader], gateway: Cal
         responses=documented(
             (400, "malformed-request"),
             (404, "user-unknown"),
-            (404, "board-unknown"),
             (429, "rate-limited"),
             (503, "dependency-unavailable"),
         ),
@@ -162,7 +161,6 @@ def make_router(cache: CacheSettings, reader: Callable[[], Reader], gateway: Cal
                 (400, "malformed-request"),
                 (401, "token-invalid"),
                 (401, "token-expired"),
-                (404, "board-unknown"),
                 (429, "too-many-connections"),
                 (429, "rate-limited"),
                 (503, "dependency-unavailable"),

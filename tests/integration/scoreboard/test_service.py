@@ -153,7 +153,7 @@ async def test_reads_have_validators_and_bounds(start: Start, game: Game) -> Non
     for query in ("limit=0", "limit=1001", "limit=x", "limit=1.0", "limit=", "other=1", "board=NO", "limit=1&limit=1"):
         bad = await fetch(pod, f"/api/v1/scoreboard?{query}")
         assert (bad.status_code, bad.json()["type"].rpartition("/")[2]) == (400, "malformed-request"), query
-    assert (await fetch(pod, "/api/v1/scoreboard?board=nope")).status_code == 404
+    assert (await fetch(pod, "/api/v1/scoreboard?board=nope")).status_code == 400
 
 
 async def test_a_user_has_a_rank_and_neighbours(start: Start, game: Game) -> None:
