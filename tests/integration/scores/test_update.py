@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -133,48 +133,54 @@ async def test_an_action_id_with_another_body_is_refused(scores: Scores) -> None
 
 
 def broken(**changes: Any) -> Update:
+    """An update that is wrong in some ways; made when it is sent, for its times are of then."""
     return replace(Update.of(), **changes)
 
 
 @pytest.mark.parametrize(
-    ("expected", "update", "headers", "query"),
+    ("expected", "make", "headers", "query"),
     [
-        ((413, "body-too-large"), broken(body=b'"' + b"x" * 16384), {"authorization": None}, ""),
-        ((415, "unsupported-media-type"), broken(content_type="text/plain"), {"authorization": None}, ""),
-        ((415, "unsupported-media-type"), broken(content_type=None), {}, ""),
-        ((415, "unsupported-media-type"), broken(content_type="application/json; charset=latin-1"), {}, ""),
-        ((415, "unsupported-media-type"), broken(), {"content-encoding": "gzip"}, ""),
-        ((401, "token-missing"), broken(), {"authorization": None, "signature": None}, ""),
-        ((401, "token-missing"), broken(), {"authorization": "Basic YTpi"}, ""),
-        ((401, "token-invalid"), broken(), {"authorization": "Bearer a.b.c"}, ""),
-        ((401, "signature-missing"), broken(body=b"{"), {"signature": None, "signature-input": None}, ""),
-        ((401, "signature-missing"), broken(), {"signature": None}, ""),
-        ((401, "signature-invalid"), broken(), {"signature": "sig1=:AAAA:"}, ""),
-        ((401, "signature-invalid"), broken(), {"content-digest": None}, ""),
-        ((401, "signature-invalid"), broken(covered=("@method", "@path", "content-digest")), {}, ""),
-        ((401, "signature-invalid"), broken(created=1_700_000_000), {}, ""),
-        ((401, "signature-invalid"), broken(nonce="n" * 129), {}, ""),
-        ((401, "signature-invalid"), broken(label="sig2"), {}, ""),
-        ((400, "digest-mismatch"), broken(digest=digest_of(b"other")), {}, ""),
-        ((400, "digest-mismatch"), broken(digest="sha-256=nothing"), {}, ""),
-        ((400, "malformed-request"), broken(), {}, "?a=1"),
-        ((400, "malformed-request"), broken(body=b"{"), {}, ""),
-        ((400, "malformed-request"), broken(body=b'{"actionId":"a","actionId":"a"}'), {}, ""),
-        ((400, "malformed-request"), broken(body=b"\xff"), {}, ""),
-        ((400, "malformed-request"), broken(body=body_of(action_id="x" * 129)), {}, ""),
-        ((400, "malformed-request"), broken(body=body_of(data={"a": "\x00"})), {}, ""),
-        ((400, "malformed-request"), broken(body=body_of(timestamp="yesterday")), {}, ""),
-        ((422, "stale-timestamp"), broken(body=body_of("nothing", timestamp="2020-01-01T00:00:00Z")), {}, ""),
-        ((422, "unknown-action"), broken(body=body_of("nothing")), {}, ""),
-        ((422, "invalid-action-data"), broken(body=body_of("bonus", data={"level": 0})), {}, ""),
-        ((422, "invalid-action-data"), broken(body=body_of("lap", data={"points": 1001})), {}, ""),
+        ((413, "body-too-large"), lambda: broken(body=b'"' + b"x" * 16384), {"authorization": None}, ""),
+        ((415, "unsupported-media-type"), lambda: broken(content_type="text/plain"), {"authorization": None}, ""),
+        ((415, "unsupported-media-type"), lambda: broken(content_type=None), {}, ""),
+        ((415, "unsupported-media-type"), lambda: broken(content_type="application/json; charset=latin-1"), {}, ""),
+        ((415, "unsupported-media-type"), lambda: broken(), {"content-encoding": "gzip"}, ""),
+        ((401, "token-missing"), lambda: broken(), {"authorization": None, "signature": None}, ""),
+        ((401, "token-missing"), lambda: broken(), {"authorization": "Basic YTpi"}, ""),
+        ((401, "token-invalid"), lambda: broken(), {"authorization": "Bearer a.b.c"}, ""),
+        ((401, "signature-missing"), lambda: broken(body=b"{"), {"signature": None, "signature-input": None}, ""),
+        ((401, "signature-missing"), lambda: broken(), {"signature": None}, ""),
+        ((401, "signature-invalid"), lambda: broken(), {"signature": "sig1=:AAAA:"}, ""),
+        ((401, "signature-invalid"), lambda: broken(), {"content-digest": None}, ""),
+        ((401, "signature-invalid"), lambda: broken(covered=("@method", "@path", "content-digest")), {}, ""),
+        ((401, "signature-invalid"), lambda: broken(created=1_700_000_000), {}, ""),
+        ((401, "signature-invalid"), lambda: broken(nonce="n" * 129), {}, ""),
+        ((401, "signature-invalid"), lambda: broken(label="sig2"), {}, ""),
+        ((400, "digest-mismatch"), lambda: broken(digest=digest_of(b"other")), {}, ""),
+        ((400, "digest-mismatch"), lambda: broken(digest="sha-256=nothing"), {}, ""),
+        ((400, "malformed-request"), lambda: broken(), {}, "?a=1"),
+        ((400, "malformed-request"), lambda: broken(body=b"{"), {}, ""),
+        ((400, "malformed-request"), lambda: broken(body=b'{"actionId":"a","actionId":"a"}'), {}, ""),
+        ((400, "malformed-request"), lambda: broken(body=b"\xff"), {}, ""),
+        ((400, "malformed-request"), lambda: broken(body=body_of(action_id="x" * 129)), {}, ""),
+        ((400, "malformed-request"), lambda: broken(body=body_of(data={"a": "\x00"})), {}, ""),
+        ((400, "malformed-request"), lambda: broken(body=body_of(timestamp="yesterday")), {}, ""),
+        ((422, "stale-timestamp"), lambda: broken(body=body_of("nothing", timestamp="2020-01-01T00:00:00Z")), {}, ""),
+        ((422, "unknown-action"), lambda: broken(body=body_of("nothing")), {}, ""),
+        ((422, "invalid-action-data"), lambda: broken(body=body_of("bonus", data={"level": 0})), {}, ""),
+        ((422, "invalid-action-data"), lambda: broken(body=body_of("lap", data={"points": 1001})), {}, ""),
     ],
 )
 async def test_the_first_fault_is_answered(
-    scores: Scores, database: Database, expected: tuple[int, str], update: Update, headers: dict[str, Any], query: str
+    scores: Scores,
+    database: Database,
+    expected: tuple[int, str],
+    make: Callable[[], Update],
+    headers: dict[str, Any],
+    query: str,
 ) -> None:
     """Every fault has its status and slug, in the contract's order, and nothing is counted."""
-    response = await scores.send(open_session(), update, headers=headers, query=query)
+    response = await scores.send(open_session(), make(), headers=headers, query=query)
     assert slug(response) == expected
     assert ("www-authenticate" in response.headers) == (response.status_code == httpx.codes.UNAUTHORIZED)
     assert await database.fetchval("SELECT count(*) FROM action_log") == 0
