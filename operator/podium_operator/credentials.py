@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from podium_operator import external, secret_data
+from podium_operator import external, recorder, secret_data
 from podium_operator.builders.base import External, checksum, labels
-from podium_operator.cluster import SECRET, Cluster, Conflict
-from podium_operator.objects import owner_reference
+from podium_operator.cluster import NOT_FOUND, SECRET, Cluster, Refused
+from podium_operator.objects import contains, owner_reference
 from podium_operator.spec import JSON, ScoreboardSpec
 
 COMPONENT = "secrets"
@@ -34,17 +35,19 @@ class Credentials:
 
 
 async def ensure(cluster: Cluster, scoreboard: JSON, spec: ScoreboardSpec) -> Credentials:
-    """Make what is missing, derive what depends on others, and say what the user has to mend."""
+    """Make what is missing, derive what depends on others, and say what the user has to mend.
+
+    Raises Conflict if a Secret was made by another in between; what is stored then counts on the next call.
+    """
     found = Credentials()
-    stored: dict[str, dict[str, str]] = {}
     for store, wanted in external.wanted(spec).items():
         found.external[store] = await _external(cluster, scoreboard, store, wanted.secret_ref.name)
     found.problems += [f"{store}: {each.problem}" for store, each in found.external.items() if each.problem]
-    for suffix in secret_data.GENERATED:
-        if suffix in found.external:
-            continue
-        stored[suffix] = await _generated(cluster, scoreboard, spec, suffix)
-        found.note(suffix, stored[suffix])
+    stored = await _generated(
+        cluster, scoreboard, spec, [each for each in secret_data.GENERATED if each not in found.external]
+    )
+    for suffix, data in stored.items():
+        found.note(suffix, data)
     found.redis_password = stored.get("redis", {}).get("password", "")
     public = {"jwks.json": secret_data.public_keys(stored["jwt"]["keys.json"])}
     await _derived(cluster, scoreboard, "jwks", public)
@@ -69,28 +72,60 @@ def _metadata(scoreboard: JSON, suffix: str, owned: bool, annotations: Mapping[s
     return meta
 
 
-async def _generated(cluster: Cluster, scoreboard: JSON, spec: ScoreboardSpec, suffix: str) -> dict[str, str]:
-    """The data of a Secret that is made once. Only its metadata is kept in shape afterwards."""
-    owned = spec.deletion_policy == "Delete" or suffix not in secret_data.RETAINED
-    meta = _metadata(scoreboard, suffix, owned)
-    live = await cluster.get(SECRET, meta["namespace"], meta["name"])
-    if live is None:
-        fresh = secret_data.encode(secret_data.generated()[suffix])
-        body: JSON = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": meta, "data": fresh}
+async def _generated(
+    cluster: Cluster, scoreboard: JSON, spec: ScoreboardSpec, suffixes: list[str]
+) -> dict[str, dict[str, str]]:
+    """The data of the Secrets that are made once, by suffix.
+
+    Each value is stored twice, in its own Secret and in the copy, and either is made again from the other. A value
+    that was changed by hand is followed: the copy always holds what is in use.
+    """
+    namespace = scoreboard["metadata"]["namespace"]
+    metas = {suffix: _metadata(scoreboard, suffix, _is_owned(spec, suffix)) for suffix in suffixes}
+    # The copy goes with the Scoreboard under any policy: it is filled again from a Secret that was retained.
+    copy_meta = _metadata(scoreboard, secret_data.COPY, owned=True)
+    copy, *found = await asyncio.gather(
+        *(cluster.get(SECRET, namespace, meta["name"]) for meta in (copy_meta, *metas.values()))
+    )
+    live = dict(zip(metas, found, strict=True))
+    kept = _values(copy) or {}
+    stored = {suffix: secret_data.completed(suffix, _values(live[suffix]), kept) for suffix in suffixes}
+    # The copy comes first: were the pass cut off, nothing that a store may have learnt would be lost.
+    await _keep(cluster, copy_meta, copy, secret_data.copied(stored))
+    for suffix, meta in metas.items():
+        await _keep(cluster, meta, live[suffix], stored[suffix])
+        if live[suffix] is None and any(name.startswith(f"{suffix}.") for name in kept):
+            note = f"Secret {meta['name']} was missing and has been made again with the same content"
+            await recorder.record(cluster, scoreboard, "Warning", "Restored", note, "Restore")
+    return stored
+
+
+def _is_owned(spec: ScoreboardSpec, suffix: str) -> bool:
+    return spec.deletion_policy == "Delete" or suffix not in secret_data.RETAINED
+
+
+def _values(secret: JSON | None) -> dict[str, str] | None:
+    return None if secret is None else secret_data.decode(secret.get("data"))
+
+
+async def _keep(cluster: Cluster, meta: JSON, live: JSON | None, data: Mapping[str, str]) -> None:
+    """Make a Secret, or mend of it what is not as it should be; keys of others stay."""
+    namespace, name = meta["namespace"], meta["name"]
+    encoded = secret_data.encode(data)
+    body: JSON = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": meta, "data": encoded}
+    if live is not None:
+        references, owners = live["metadata"].get("ownerReferences", []), meta.get("ownerReferences", [])
+        labelled = contains(live["metadata"].get("labels", {}), meta["labels"])
+        if labelled and references == owners and contains(live.get("data", {}), encoded):
+            return
+        patch = {"metadata": {"labels": meta["labels"], "ownerReferences": owners or None}, "data": encoded}
         try:
-            live = await cluster.create(SECRET, meta["namespace"], body)
-        except Conflict:  # made in between; what is stored counts
-            live = await cluster.get(SECRET, meta["namespace"], meta["name"]) or body
-    data = secret_data.decode(live.get("data"))
-    whole = secret_data.completed(suffix, data)
-    references = live["metadata"].get("ownerReferences", [])
-    wanted = meta.get("ownerReferences", [])
-    if whole is not None or references != wanted:
-        patch: JSON = {"metadata": {"ownerReferences": wanted or None}}
-        if whole is not None:
-            patch["data"] = secret_data.encode(whole)
-        await cluster.merge(SECRET, meta["namespace"], meta["name"], patch)
-    return whole or data
+            await cluster.merge(SECRET, namespace, name, patch)
+            return
+        except Refused as error:
+            if error.status != NOT_FOUND:  # else it was deleted in between
+                raise
+    await cluster.create(SECRET, namespace, body)
 
 
 async def _derived(

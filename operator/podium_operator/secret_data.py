@@ -86,13 +86,25 @@ def generated() -> dict[str, dict[str, str]]:
 
 GENERATED = ("postgres", "redis", "nats", "jwt", "signing")
 
+COPY = "credentials"
+"""Suffix of the Secret with a second copy of all that was generated, by `<suffix>.<key>`."""
 
-def completed(suffix: str, data: Mapping[str, str]) -> dict[str, str] | None:
-    """The Secret's data with what is missing made anew, or None if nothing is missing. Nothing is overwritten."""
-    fresh = generated()[suffix]
-    if all(data.get(name) for name in fresh):
-        return None
-    return {**fresh, **{name: value for name, value in data.items() if value}}
+
+def completed(suffix: str, live: Mapping[str, str] | None, copy: Mapping[str, str]) -> dict[str, str]:
+    """The whole data of a generated Secret: what it holds, what it lacks from the copy, and only then new values.
+
+    The stores learn their passwords once, so a value that was lost would lock them. An empty value counts as lacking.
+    """
+    values = dict(live or {})
+    for name, fresh in generated()[suffix].items():
+        values[name] = values.get(name) or copy.get(f"{suffix}.{name}") or fresh
+    return values
+
+
+def copied(stored: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The data of the copy: the generated values of all Secrets as they are now, by suffix."""
+    made = generated()
+    return {f"{suffix}.{name}": data[name] for suffix, data in stored.items() for name in made[suffix]}
 
 
 def client_secret(client: Client, data: Mapping[str, str] | None) -> str:

@@ -11,7 +11,6 @@ from podium_operator.cluster import (
     DEPLOYMENT,
     REVISION,
     SCOREBOARD,
-    SECRET,
     SERVICE,
     Refused,
     kind_of,
@@ -85,16 +84,6 @@ async def test_every_object_comes_back(world: World) -> None:
         await world.settle()
         assert key in await world.objects()
     assert "Restored" in await world.reasons()
-
-
-async def test_a_deleted_secret_comes_back(world: World) -> None:
-    """Each of the operator's Secrets is made again."""
-    await world.write()
-    await world.step()
-    for item in await world.admin.find(SECRET, world.namespace):
-        await world.admin.delete(SECRET, world.namespace, item["metadata"]["name"])
-        await world.step()
-        assert await world.admin.get(SECRET, world.namespace, item["metadata"]["name"])
 
 
 async def test_drift_is_repaired(world: World) -> None:
@@ -278,18 +267,6 @@ async def test_a_missing_client_secret_is_said_and_nothing_else_breaks(world: Wo
     assert "open sesame" not in stored
 
 
-async def test_secrets_are_made_once(world: World) -> None:
-    """Neither another look nor another spec changes a generated Secret."""
-    await world.write()
-    await world.settle()
-    before = {
-        suffix: (await world.secret(suffix))["data"] for suffix in ("postgres", "redis", "nats", "jwt", "signing")
-    }
-    await world.write({"version": "1.0.1", "deletionPolicy": "Delete"})
-    await world.settle()
-    assert before == {suffix: (await world.secret(suffix))["data"] for suffix in before}
-
-
 async def test_what_outlives_the_scoreboard_follows_its_policy(world: World) -> None:
     """Volumes and the Secret they need have no owner under Retain, and one under Delete; no finalizer anywhere."""
     claim = {
@@ -313,17 +290,19 @@ async def test_what_outlives_the_scoreboard_follows_its_policy(world: World) -> 
     async def owners() -> dict[str, bool]:
         held = await world.admin.get(CLAIM, world.namespace, claim["metadata"]["name"])  # type: ignore[index]
         assert held is not None
-        items = {"volume": held} | {suffix: await world.secret(suffix) for suffix in ("postgres", "redis", "jwt")}
+        items = {"volume": held}
+        items |= {suffix: await world.secret(suffix) for suffix in ("postgres", "redis", "jwt", "credentials")}
         return {name: bool(item["metadata"].get("ownerReferences")) for name, item in items.items()}
 
-    assert await owners() == {"volume": False, "postgres": False, "redis": True, "jwt": True}
+    everything = dict.fromkeys(("volume", "postgres", "redis", "jwt", "credentials"), True)
+    assert await owners() == {**everything, "volume": False, "postgres": False}
     assert all(item["metadata"].get("ownerReferences") for item in (await world.objects()).values())
     await world.write({"deletionPolicy": "Delete"})
     await world.settle()
-    assert await owners() == {"volume": True, "postgres": True, "redis": True, "jwt": True}
+    assert await owners() == everything
     await world.write()
     await world.settle()
-    assert await owners() == {"volume": False, "postgres": False, "redis": True, "jwt": True}
+    assert await owners() == {**everything, "volume": False, "postgres": False}
     assert "finalizers" not in (await world.read())["metadata"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 
 import jwt
 import pytest
@@ -16,12 +17,27 @@ GAME = Client.model_validate({"name": "game", "secretRef": {"name": "s"}, "scope
 
 
 def test_what_exists_is_never_overwritten() -> None:
-    """Only missing keys are made."""
-    kept = secret_data.completed("postgres", {"password": "mine"})
-    assert kept is not None
-    assert kept["password"] == "mine"
+    """Only missing keys are made; what the Secret holds counts more than the copy."""
+    kept = secret_data.completed("postgres", {"password": "mine", "own": "x"}, {"postgres.password": "older"})
+    assert (kept["password"], kept["own"]) == ("mine", "x")
     assert kept["superuserPassword"]
-    assert secret_data.completed("postgres", kept) is None
+    assert secret_data.completed("postgres", kept, {}) == kept
+
+
+@pytest.mark.parametrize("left", [None, {}, {"password": ""}])
+def test_what_is_lost_comes_from_the_copy(left: dict[str, str] | None) -> None:
+    """A Secret that is gone, or has lost its value, has the same value again."""
+    before = secret_data.completed("nats", None, {})
+    copy = secret_data.copied({"nats": before})
+    assert secret_data.completed("nats", left, copy) == before
+
+
+def test_the_copy_holds_all_that_is_generated() -> None:
+    """Every Secret can be made again from the copy alone, under keys that a Secret may have."""
+    stored = secret_data.generated()
+    copy = secret_data.copied(stored)
+    assert {suffix: secret_data.completed(suffix, None, copy) for suffix in secret_data.GENERATED} == stored
+    assert all(re.fullmatch(r"[-._a-zA-Z0-9]+", name) for name in copy)
 
 
 def test_two_scoreboards_never_share_a_secret() -> None:
