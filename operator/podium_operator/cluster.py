@@ -190,6 +190,17 @@ class Cluster:
         path = kind.path(namespace, name, subresource)
         return await self._call("PATCH", path, {"fieldManager": manager}, patch, "application/merge-patch+json")
 
+    async def merge_if_there(
+        self, kind: Kind, namespace: str, name: str, patch: JSON, subresource: str = "", manager: str = MANAGER
+    ) -> JSON | None:
+        """Like `merge`, or None if the object is gone: anybody may delete it between a look and a step."""
+        try:
+            return await self.merge(kind, namespace, name, patch, subresource, manager)
+        except Refused as error:
+            if error.status != NOT_FOUND:
+                raise
+            return None
+
     async def delete(self, kind: Kind, namespace: str | None, name: str, uid: str | None = None) -> None:
         """Delete the object, and what it owns in the background. One that is gone already is no error."""
         options: JSON = {"propagationPolicy": "Background"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from podium_operator import external, recorder, secret_data
 from podium_operator.builders.base import External, checksum, labels
-from podium_operator.cluster import NOT_FOUND, SECRET, Cluster, Refused
+from podium_operator.cluster import SECRET, Cluster
 from podium_operator.objects import contains, owner_reference
 from podium_operator.spec import JSON, ScoreboardSpec
 
@@ -119,12 +119,8 @@ async def _keep(cluster: Cluster, meta: JSON, live: JSON | None, data: Mapping[s
         if labelled and references == owners and contains(live.get("data", {}), encoded):
             return
         patch = {"metadata": {"labels": meta["labels"], "ownerReferences": owners or None}, "data": encoded}
-        try:
-            await cluster.merge(SECRET, namespace, name, patch)
+        if await cluster.merge_if_there(SECRET, namespace, name, patch) is not None:
             return
-        except Refused as error:
-            if error.status != NOT_FOUND:  # else it was deleted in between
-                raise
     await cluster.create(SECRET, namespace, body)
 
 

@@ -115,7 +115,7 @@ async def _write_status(cluster: Cluster, scoreboard: JSON, new: JSON) -> None:
     changed = {name: value for name, value in new.items() if old.get(name) != value}
     if changed:
         meta = scoreboard["metadata"]
-        await cluster.merge(SCOREBOARD, meta["namespace"], meta["name"], {"status": changed}, "status")
+        await cluster.merge_if_there(SCOREBOARD, meta["namespace"], meta["name"], {"status": changed}, "status")
 
 
 @dataclass
@@ -282,7 +282,7 @@ class _Pass:
             live = before
         if contains(live, wanted):
             return live
-        await self.cluster.merge(kind, meta["namespace"], meta["name"], wanted)
+        await self.cluster.merge_if_there(kind, meta["namespace"], meta["name"], wanted)
         return await self.cluster.apply(kind, wanted)
 
     async def _renew_tokens(self) -> None:
@@ -324,9 +324,13 @@ class _Pass:
             item = self.live.get(key)
             if item is not None and item["spec"].get("replicas", 1) < least:
                 patch = {"spec": {"replicas": least}}
-                self.live[key] = await self.cluster.merge(
+                raised = await self.cluster.merge_if_there(
                     DEPLOYMENT, self.namespace, key[2], patch, manager=INITIAL_SCALE
                 )
+                if raised is None:
+                    del self.live[key]
+                else:
+                    self.live[key] = raised
 
     async def _prune(self, chosen: _Chosen) -> None:
         """Delete what belongs to this Scoreboard and is rendered no longer."""
@@ -359,7 +363,7 @@ class _Pass:
                 wanted = [*others, reference] if owned else others
                 if wanted != references:
                     patch = {"metadata": {"ownerReferences": wanted or None}}
-                    await self.cluster.merge(kind, self.namespace, item["metadata"]["name"], patch)
+                    await self.cluster.merge_if_there(kind, self.namespace, item["metadata"]["name"], patch)
 
     async def _judge(
         self, known: list[Revision], chosen: _Chosen, health: dict[str, status.Health], migrated: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from podium_operator import secret_data
+from podium_operator.builders.base import MANAGER
 from podium_operator.cluster import (
     CLAIM,
     CONFIG_MAP,
@@ -12,9 +13,12 @@ from podium_operator.cluster import (
     REVISION,
     SCOREBOARD,
     SERVICE,
+    STATEFUL_SET,
+    Kind,
     Refused,
     kind_of,
 )
+from podium_operator.spec import JSON
 from tests.integration.operator.world import CLIENT, NAME, USER, World
 
 LATE = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "no progress"}
@@ -84,6 +88,36 @@ async def test_every_object_comes_back(world: World) -> None:
         await world.settle()
         assert key in await world.objects()
     assert "Restored" in await world.reasons()
+
+
+@pytest.mark.parametrize("component", ["postgres", "redis", "nats"])
+async def test_a_deletion_during_a_look_fails_nothing(
+    world: World, component: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A StatefulSet that was edited, and is deleted between the two steps of its repair, is made anew by that look."""
+    await world.write()
+    await world.settle()
+    name = f"{NAME}-{component}"
+    container = {"name": component, "image": "other"}
+    edit = {"spec": {"template": {"spec": {"containers": [container, {"name": "more", "image": "other"}]}}}}
+    await world.admin.merge(STATEFUL_SET, world.namespace, name, edit, manager=USER)
+    apply, deleted = world.operator.apply, []
+
+    async def apply_then_delete(kind: Kind, item: JSON, manager: str = MANAGER) -> JSON:
+        made = await apply(kind, item, manager)
+        if kind == STATEFUL_SET and not deleted:
+            deleted.append(made["metadata"]["uid"])
+            await world.admin.delete(STATEFUL_SET, world.namespace, name)
+        return made
+
+    monkeypatch.setattr(world.operator, "apply", apply_then_delete)
+    await world.step()
+    live = await world.admin.get(STATEFUL_SET, world.namespace, name)
+    assert live is not None
+    assert deleted
+    assert live["metadata"]["uid"] not in deleted
+    assert [each["image"] for each in live["spec"]["template"]["spec"]["containers"]].count("other") == 0
+    assert (await world.conditions())["Degraded"]["status"] == "False"
 
 
 async def test_drift_is_repaired(world: World) -> None:
