@@ -1,31 +1,15 @@
-"""Run the auth service: ``python -m podium.auth``."""
-
-import asyncio
-from typing import Final
+"""``python -m podium.auth``: one process of the auth service."""
 
 from podium.auth.app import create_app
-from podium.common import logs, telemetry
 from podium.common.health import Health
-from podium.common.server import serve
-from podium.common.settings import ProcessSettings, TelemetrySettings
-
-DEREGISTER_SECONDS: Final = 3.0
-"""How long requests are still served after SIGTERM, until the gateway has noticed."""
+from podium.common.server import leaving, run_service
+from podium.common.settings import ProcessSettings
 
 
 def main() -> None:
-    """Read the settings, compose the app and serve it until SIGTERM."""
-    process = ProcessSettings()
-    logs.setup("auth", process.log_level)
-    provider = telemetry.setup("auth", process, TelemetrySettings())
-    health = Health()
-
-    async def drain() -> None:
-        health.draining = True
-        await asyncio.sleep(min(DEREGISTER_SECONDS, process.drain_seconds))
-
-    serve(create_app(process=process, health=health), process, drain)
-    provider.shutdown()
+    """Serve until SIGTERM; then leave the Service first, finish what is in flight, and stop."""
+    process, health = ProcessSettings(), Health()
+    run_service("auth", process, lambda: create_app(process=process, health=health), leaving(health, process))
 
 
 if __name__ == "__main__":

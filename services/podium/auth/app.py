@@ -17,7 +17,6 @@ from podium.auth.context import AuthContext
 from podium.auth.delivery import Deliveries
 from podium.auth.keys import parse_private_keys
 from podium.auth.restrictions import RestrictionStore
-from podium.auth.security_events import SecurityEvents
 from podium.auth.service import ClientAuthenticator, SessionService, TokenPolicy
 from podium.auth.settings import AuthSettings
 from podium.auth.store import SessionStore
@@ -28,6 +27,7 @@ from podium.common.database import make_engine
 from podium.common.health import Health
 from podium.common.problems import StoreUnavailable
 from podium.common.redis import make_redis
+from podium.common.security_events import SecurityEvents
 from podium.common.security_state import SecurityState
 from podium.common.settings import (
     DatabaseSettings,

@@ -11,10 +11,10 @@ from podium.auth.delivery import Deliveries
 from podium.auth.keys import SigningSet
 from podium.auth.metrics import RESTRICTIONS
 from podium.auth.restrictions import Kind, RestrictionStore
-from podium.auth.security_events import SecurityEvents
 from podium.auth.service import ClientAuthenticator, SessionService, TokenPolicy
 from podium.common.bus import Bus
 from podium.common.outbox import send
+from podium.common.security_events import SecurityEvents
 from podium.common.tokens import TokenVerifier
 
 _log = structlog.get_logger("podium.auth")

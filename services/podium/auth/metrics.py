@@ -6,7 +6,6 @@ TOKENS_ISSUED = Counter("podium_auth_tokens_issued_total", "Access tokens issued
 TOKEN_ERRORS = Counter("podium_auth_token_errors_total", "Refused token requests, by OAuth error", ["error"])
 REVOCATIONS = Counter("podium_auth_revocations_total", "Sessions ended before their time, by reason", ["reason"])
 RESTRICTIONS = Counter("podium_auth_restrictions_total", "Changes of users' restrictions, by kind", ["kind"])
-SECURITY_EVENTS = Counter("podium_auth_security_events_total", "Security events, by kind and fate", ["kind", "fate"])
 DELIVERIES = Counter(
     "podium_auth_deliveries_total", "Revocations and restrictions told to every pod, by kind and way", ["kind", "way"]
 )

@@ -14,9 +14,9 @@ from podium.auth.delivery import Deliveries
 from podium.auth.domain import OAuthError, Refresh, Session
 from podium.auth.keys import SigningSet, make_access_token
 from podium.auth.metrics import REVOCATIONS, TOKENS_ISSUED
-from podium.auth.security_events import SecurityEvents
 from podium.auth.store import SessionStore
 from podium.auth.throttle import WINDOW_SECONDS, FailureThrottle
+from podium.common.security_events import SecurityEvents
 from podium.common.signing import SigningKeys
 from podium.common.tokens import TokenError, TokenVerifier
 

@@ -9,10 +9,15 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from podium.common.settings import ProcessSettings
+from podium.common import logs, telemetry
+from podium.common.health import Health
+from podium.common.settings import ProcessSettings, TelemetrySettings
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the gateway's idle time-out of upstream connections, so the gateway always closes first."""
+
+DEREGISTER_SECONDS = 3.0
+"""How long requests are still served after SIGTERM, until the gateway has noticed."""
 
 Drain = Callable[[], Awaitable[None]]
 
@@ -39,6 +44,36 @@ class _DrainingServer(uvicorn.Server):
 
         loop = asyncio.get_running_loop()
         self._drain = loop.create_task(drain(), name="drain")
+
+
+def run_service(
+    service: str,
+    process: ProcessSettings,
+    make: Callable[[], FastAPI],
+    leave: Callable[[FastAPI], Awaitable[None]] | None = None,
+    **options: Any,
+) -> None:
+    """Set up logs and tracing of ``service``, then make its app and serve it until SIGTERM; spans are flushed last.
+
+    ``leave`` runs on SIGTERM while requests are still served; ``options`` go to ``uvicorn.Config``.
+    """
+    logs.setup(service, process.log_level)
+    provider = telemetry.setup(service, process, TelemetrySettings())
+    try:
+        app = make()
+        serve(app, process, (lambda: leave(app)) if leave else None, **options)
+    finally:
+        provider.shutdown()
+
+
+def leaving(health: Health, process: ProcessSettings) -> Callable[[FastAPI], Awaitable[None]]:
+    """Leave readiness, and go on serving until the gateway has noticed."""
+
+    async def drain(_: FastAPI) -> None:
+        health.draining = True
+        await asyncio.sleep(min(DEREGISTER_SECONDS, process.drain_seconds))
+
+    return drain
 
 
 def serve(app: FastAPI, settings: ProcessSettings, on_drain: Drain | None = None, **options: Any) -> None:

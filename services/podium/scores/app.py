@@ -13,6 +13,7 @@ from podium.common.bus import Bus, connect
 from podium.common.health import Health
 from podium.common.redis import OUTAGE, make_redis
 from podium.common.rules import parse_actions, parse_boards, parse_tiers
+from podium.common.security_events import SecurityEvents
 from podium.common.security_state import SecurityState
 from podium.common.settings import (
     DatabaseSettings,
@@ -35,12 +36,8 @@ from podium.scores.openapi import document_security
 from podium.scores.outbox import Outbox
 from podium.scores.pool import open_pool
 from podium.scores.routes import ScoreUpdates, make_router
-from podium.scores.security_events import SecurityEvents
 from podium.scores.settings import ScoresSettings
 from podium.scores.store import OutboxStore, ScoreStore
-
-ENDPOINT_REMOVAL_SECONDS = 3.0
-"""How long new requests may still come after SIGTERM, until the last proxy knows that this pod goes."""
 
 _log = structlog.get_logger("podium.scores")
 

@@ -11,13 +11,12 @@ from starlette.requests import Request
 from podium.common import signing
 from podium.common.client_address import client_ip
 from podium.common.problems import Problem, unauthorized
+from podium.common.security_events import SecurityEvents
 from podium.common.security_state import SecurityState
-from podium.common.telemetry import current_trace_id
 from podium.common.tokens import Claims, TokenVerifier, parse_bearer, require_scope
-from podium.scores.domain import restriction_refusal, rfc3339
+from podium.scores.domain import restriction_refusal
 from podium.scores.domain_limits import SECOND
 from podium.scores.nonces import NonceStore
-from podium.scores.security_events import Kind, SecurityEvents
 
 SCOPE = "scores:write"
 """Scope that an update needs."""
@@ -121,14 +120,14 @@ class Gate:
             now=self._clock(),
         )
 
-    def _report(self, kind: Kind, claims: Claims, address: str, detail: str) -> None:
+    def _report(self, kind: str, claims: Claims, address: str, detail: str) -> None:
         trace.get_current_span().set_attribute("podium.security_event", kind)
         self._events.report(
             kind,
-            claims,
+            user_id=claims.sub,
+            client_id=claims.client_id,
+            sid=claims.sid,
             ip_address=address,
-            at=rfc3339(round(self._clock() * SECOND)),
-            trace_id=current_trace_id(),
             detail=detail,
         )
 

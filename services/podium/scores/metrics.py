@@ -19,4 +19,3 @@ NONCES_UNCHECKED = Counter(
 )
 OUTBOX_PUBLISHED = Counter("podium_outbox_published_total", "Events sent to JetStream", ["by"])
 OUTBOX_AGE = Gauge("podium_outbox_oldest_age_seconds", "Age of the oldest event not yet sent, in seconds")
-SECURITY_EVENTS = Counter("podium_security_events_total", "Security events by kind and fate", ["kind", "fate"])

@@ -64,7 +64,7 @@ def test_openapi_is_valid_and_names_every_answer() -> None:
     assert document["openapi"].startswith("3.1")
     answers = {path: set(item["get"]["responses"]) for path, item in document["paths"].items()}
     assert answers == {
-        "/api/v1/scoreboard": {"200", "304", "400", "404", "429", "503"},
+        "/api/v1/scoreboard": {"200", "304", "400", "429", "503"},
         "/api/v1/scoreboard/users/{userId}": {"200", "400", "404", "429", "503"},
-        "/api/v1/scoreboard/stream": {"200", "400", "401", "404", "429", "503"},
+        "/api/v1/scoreboard/stream": {"200", "400", "401", "429", "503"},
     }

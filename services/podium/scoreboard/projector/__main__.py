@@ -1,20 +1,13 @@
-"""``python -m podium.scoreboard.projector``."""
+"""``python -m podium.scoreboard.projector``: one projector."""
 
-from podium.common import logs, telemetry
-from podium.common.server import serve
-from podium.common.settings import TelemetrySettings
+from podium.common.server import run_service
 from podium.scoreboard.projector.app import ProjectorSettings, create_app
 
 
 def main() -> None:
     """Run one projector until it is told to go."""
     settings = ProjectorSettings()
-    logs.setup("projector", settings.process.log_level)
-    provider = telemetry.setup("projector", settings.process, TelemetrySettings())
-    try:
-        serve(create_app(settings), settings.process)
-    finally:
-        provider.shutdown()
+    run_service("projector", settings.process, lambda: create_app(settings))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Security events of this service: best effort, never in a request's way, bounded."""
+"""Security events: best effort, never in a request's way, bounded."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from typing import Final
 from uuid import uuid4
 
 import msgspec
+from prometheus_client import Counter
 
-from podium.auth.metrics import SECURITY_EVENTS
 from podium.common.bus import SECURITY_PREFIX, Bus
 from podium.common.outbox import rfc3339
 from podium.common.problems import StoreUnavailable
@@ -16,6 +16,8 @@ from podium.common.telemetry import current_trace_id
 
 MAX_WAITING: Final = 1024
 """Events that may wait to be sent; what is beyond is dropped and counted."""
+
+SECURITY_EVENTS = Counter("podium_security_events_total", "Security events by kind and fate", ["kind", "fate"])
 
 
 class SecurityEvent(msgspec.Struct, frozen=True, rename="camel"):
@@ -25,6 +27,7 @@ class SecurityEvent(msgspec.Struct, frozen=True, rename="camel"):
     kind: str
     user_id: str
     client_id: str
+    sid: str
     ip_address: str
     at: str
     trace_id: str
@@ -39,11 +42,27 @@ class SecurityEvents:
         self._queue: asyncio.Queue[SecurityEvent] = asyncio.Queue(MAX_WAITING)
 
     def report(
-        self, kind: str, *, user_id: str = "", client_id: str = "", ip_address: str = "", detail: str = ""
+        self,
+        kind: str,
+        *,
+        user_id: str = "",
+        client_id: str = "",
+        sid: str = "",
+        ip_address: str = "",
+        detail: str = "",
     ) -> None:
         """Queue an event of ``podium.events.security.<kind>``; dropped where the queue is full."""
-        at = rfc3339(datetime.now(UTC))
-        event = SecurityEvent(str(uuid4()), kind, user_id, client_id, ip_address, at, current_trace_id(), detail)
+        event = SecurityEvent(
+            event_id=str(uuid4()),
+            kind=kind,
+            user_id=user_id,
+            client_id=client_id,
+            sid=sid,
+            ip_address=ip_address,
+            at=rfc3339(datetime.now(UTC)),
+            trace_id=current_trace_id(),
+            detail=detail,
+        )
         try:
             self._queue.put_nowait(event)
         except asyncio.QueueFull:
