@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from podium_operator import credentials, observe, recorder, revisions, status
+from podium_operator import action_schemas, credentials, observe, recorder, revisions, status
 from podium_operator.builders import config, services
 from podium_operator.builders.base import MANAGER, Inputs, selector
 from podium_operator.cluster import (
@@ -91,20 +91,27 @@ async def reconcile(
         spec = ScoreboardSpec.model_validate(scoreboard["spec"])
     except ValidationError as error:
         text = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
-        await _fail(cluster, scoreboard, f"the spec is not valid: {text}")
+        await _fail(cluster, scoreboard, invalid=text)
         return None
     try:
         return await _Pass(cluster, settings, scoreboard, spec, look_at_stores).run()
+    except _Invalid as error:
+        await _fail(cluster, scoreboard, invalid=str(error))
+        return None
     except (Refused, Conflict) as error:
-        await _fail(cluster, scoreboard, f"the API server refused a step: {error}")
+        await _fail(cluster, scoreboard, error=f"the API server refused a step: {error}")
         raise
 
 
-async def _fail(cluster: Cluster, scoreboard: JSON, message: str) -> None:
+class _Invalid(Exception):
+    """The spec cannot work, and there is no earlier one to go on with; the message names the fields."""
+
+
+async def _fail(cluster: Cluster, scoreboard: JSON, error: str = "", invalid: str = "") -> None:
     """Say in the status that nothing could be applied, leaving the rest of it as it is."""
-    seen = status.Seen(scoreboard["metadata"]["generation"], {}, False, False, error=message)
+    seen = status.Seen(scoreboard["metadata"]["generation"], {}, False, False, error=error, invalid=invalid)
     old = scoreboard.get("status", {}).get("conditions", [])
-    fresh = [c for c in status.conditions(seen) if c.type != "Progressing"]
+    fresh = [c for c in status.conditions(seen) if c.type != "Progressing" or invalid]
     kept = [item for item in old if item["type"] not in {c.type for c in fresh}]
     await recorder.record_changes(cluster, scoreboard, fresh, old)
     await _write_status(cluster, scoreboard, {"conditions": [*status.merged(fresh, old), *kept]})
@@ -148,6 +155,7 @@ class _Pass:
         self.generation: int = scoreboard["metadata"]["generation"]
         self.live: dict[Key, JSON] = {}
         self.waiting = ""
+        self.invalid = action_schemas.problem(spec)
         self.problems: list[str] = []
         """What the user has to mend, besides Secrets."""
 
@@ -194,6 +202,10 @@ class _Pass:
     async def _choose(self, known: list[Revision], inputs: Inputs) -> _Chosen:
         """Render the spec, record it if it is new, and choose between it and the last good revision."""
         current = revisions.newest(known)
+        if self.invalid:
+            if current is None:
+                raise _Invalid(self.invalid)
+            return _Chosen(revisions.last_good(known) or current, is_target=False)
         rendered: dict[str, Rendered] = render(inputs, current.components if current else {})
         number = (current.number if current else 0) + 1
         wanted = revisions.named(self.name, inputs.version, config.url(inputs), rendered, number)
@@ -414,6 +426,7 @@ class _Pass:
             target_is_good=chosen.revision.complete,
             paused=self.spec.paused,
             rollback=chosen.rollback,
+            invalid=self.invalid,
             waiting=self.waiting,
             problems=tuple(problems),
         )

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 
 from podium_operator.spec_base import (
     DNS_LABEL_PATTERN,
+    DURATION_PATTERN,
     JSON,
     NAME_PATTERN,
     Duration,
@@ -86,11 +87,14 @@ class Action(Model):
         default=None,
         ge=-1000000000,
         le=1000000000,
-        description="Points of the action. The server decides them, never the client.",
+        description="Points of the action. The server decides them, never the client. Negative ones take points away.",
     )
     points_from: PointsFrom | None = Field(default=None, description="Where the value comes from, instead of points.")
     boards: list[Annotated[str, Field(max_length=63)]] = Field(
-        default_factory=list, max_length=32, description="Boards the action counts for; all of them if empty."
+        default_factory=list,
+        max_length=32,
+        description="Boards the action counts for; all of them if empty.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     max_per_minute: int | None = Field(
         default=None, ge=1, le=10000, description="How often a user may do it in any 60 s; no own limit if absent."
@@ -137,7 +141,9 @@ class Security(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "!self.accessTokenTTL.endsWith('d') && duration(self.accessTokenTTL) <= duration('24h')",
+                f"!self.accessTokenTTL.matches('{DURATION_PATTERN}') || "
+                "(self.accessTokenTTL.matches('^[0-9]{1,5}[smh]$') && "
+                "duration(self.accessTokenTTL) <= duration('24h'))",
                 "accessTokenTTL must be 24h at most, not in days; use a short one such as 5m",
             ),
         )
@@ -353,7 +359,18 @@ class ScoreboardSpec(Model):
         json_schema_extra=key("type"),
     )
     tiers: list[Tier] = Field(
-        default_factory=list, max_length=64, description="Names for ranges of scores.", json_schema_extra=key("name")
+        default_factory=list,
+        max_length=64,
+        description="Names for ranges of scores.",
+        json_schema_extra={
+            **key("name"),
+            **rules(
+                (
+                    "self.all(t, self.exists_one(u, u.minScore == t.minScore))",
+                    "two tiers have the same minScore; give each tier a minScore of its own",
+                )
+            ),
+        },
     )
     security: Security = Field(default_factory=Security, description="Tokens, signatures and limits.")
     services: Services = Field(default_factory=Services, description="Scaling and size of the services.")

@@ -22,7 +22,6 @@ NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 DNS_LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-Duration = Annotated[str, Field(pattern=DURATION_PATTERN)]
 Quantity = Annotated[str, Field(pattern=QUANTITY_PATTERN)]
 
 
@@ -36,6 +35,21 @@ def seconds(duration: str) -> int:
 def rules(*rules: tuple[str, str]) -> JSON:
     """CEL validations: pairs of a rule and the sentence that says what to write instead."""
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
+
+
+Duration = Annotated[
+    str,
+    Field(
+        pattern=DURATION_PATTERN,
+        max_length=10,
+        json_schema_extra=rules(
+            (
+                f"self.matches('{DURATION_PATTERN}')",
+                "write a duration as a whole number and one unit of s, m, h or d, for example 30s, 5m or 24h",
+            )
+        ),
+    ),
+]
 
 
 def key(*names: str) -> JSON:

@@ -110,6 +110,8 @@ class Seen:
     """Problems of the whole, such as a missing client Secret."""
     error: str = ""
     """Why nothing could be applied."""
+    invalid: str = ""
+    """What of the spec cannot work although the API server took it: nothing of this generation is applied."""
 
 
 def _condition(kind: str, holds: bool, generation: int, reason: str, message: str = "") -> Condition:
@@ -171,6 +173,8 @@ def _ready(seen: Seen, rolled_out: bool, broken: list[str]) -> Condition:
     say = _say("Ready", seen.generation)
     if seen.error:
         return say(False, "ReconcileFailed", seen.error)
+    if seen.invalid:
+        return say(False, "InvalidSpec", seen.invalid)
     if seen.rollback:
         return say(False, "RolledBack", seen.rollback)
     if seen.paused and not seen.target_is_applied:
@@ -192,6 +196,8 @@ def _progressing(seen: Seen, rolled_out: bool) -> Condition:
     say = _say("Progressing", seen.generation)
     if seen.paused:
         return say(False, "Paused", "spec.paused is set")
+    if seen.invalid:
+        return say(False, "InvalidSpec", seen.invalid)
     if seen.rollback:
         return say(False, "RolledBack", seen.rollback)
     if seen.waiting or not rolled_out:
@@ -203,6 +209,8 @@ def _degraded(seen: Seen, rolled_out: bool, reduced: list[str]) -> Condition:
     say = _say("Degraded", seen.generation)
     if seen.error:
         return say(True, "ReconcileFailed", seen.error)
+    if seen.invalid:
+        return say(True, "InvalidSpec", seen.invalid)
     if seen.rollback:
         return say(True, "RolledBack", seen.rollback)
     if seen.problems:

@@ -101,7 +101,8 @@ async def test_a_deletion_during_a_look_fails_nothing(
     container = {"name": component, "image": "other"}
     edit = {"spec": {"template": {"spec": {"containers": [container, {"name": "more", "image": "other"}]}}}}
     await world.admin.merge(STATEFUL_SET, world.namespace, name, edit, manager=USER)
-    apply, deleted = world.operator.apply, []
+    apply = world.operator.apply
+    deleted: list[str] = []
 
     async def apply_then_delete(kind: Kind, item: JSON, manager: str = MANAGER) -> JSON:
         made = await apply(kind, item, manager)
@@ -338,6 +339,46 @@ async def test_what_outlives_the_scoreboard_follows_its_policy(world: World) -> 
     await world.settle()
     assert await owners() == {**everything, "volume": False, "postgres": False}
     assert "finalizers" not in (await world.read())["metadata"]
+
+
+BROKEN_SCHEMA = {"actions": [{"type": "win", "points": 1, "schema": {"type": 5}}]}
+
+
+async def test_an_unusable_schema_is_said_and_nothing_is_made(world: World) -> None:
+    """The sentence names the field; once it is mended, the Scoreboard comes up."""
+    await world.write(BROKEN_SCHEMA)
+    assert await world.step() is None
+    assert not await world.objects()
+    found = await world.conditions()
+    assert {t: (found[t]["status"], found[t]["reason"]) for t in ("Ready", "Progressing", "Degraded")} == {
+        "Ready": ("False", "InvalidSpec"), "Progressing": ("False", "InvalidSpec"), "Degraded": ("True", "InvalidSpec"),
+    }  # fmt: skip
+    assert "actions[win].schema.type is no usable JSON Schema" in found["Ready"]["message"]
+
+    await world.write({"actions": [{"type": "win", "points": 1, "schema": {"type": "object"}}]})
+    await world.settle()
+    assert (await world.conditions())["Ready"]["status"] == "True"
+
+
+async def test_an_unusable_schema_is_not_rolled_out(world: World) -> None:
+    """What runs goes on as it is, and is kept in shape; Ready is not shown for the broken generation."""
+    await world.write()
+    await world.settle()
+    before = {key: item["spec"] for key, item in (await world.objects()).items() if "spec" in item}
+    await world.write({**BROKEN_SCHEMA, "version": "1.0.1"})
+    await world.admin.delete(DEPLOYMENT, world.namespace, f"{NAME}-auth")
+    await world.settle()
+    found = await world.conditions()
+    assert (found["Ready"]["status"], found["Ready"]["reason"]) == ("False", "InvalidSpec")
+    assert found["Degraded"]["status"] == "True"
+    assert found["Ready"]["observedGeneration"] == (await world.read())["metadata"]["generation"]
+    after = {key: item["spec"] for key, item in (await world.objects()).items() if "spec" in item}
+    assert after.keys() == before.keys()
+    template = (await world.deployment("scores"))["spec"]["template"]
+    assert template == before[(DEPLOYMENT.api_version, DEPLOYMENT.kind, f"{NAME}-scores")]["template"]
+    await world.write()
+    await world.settle()
+    assert (await world.conditions())["Ready"]["status"] == "True"
 
 
 async def test_a_deleted_scoreboard_is_left_alone(world: World) -> None:
