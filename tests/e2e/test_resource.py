@@ -3,9 +3,11 @@
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support.client import Client
@@ -18,6 +20,17 @@ OWNED = (
 """Kinds whose objects the operator makes and can make again from the spec alone."""
 
 STORES = ("redis", "nats", "postgres")
+
+DNS_SECONDS = 15.0
+"""How long a name that was away may stay unknown: the local cluster's DNS and the gateway keep it for 5 s and 1 s."""
+
+SERVED = (
+    ("GET", "/.well-known/jwks.json"),
+    ("GET", "/api/v1/scoreboard"),
+    ("POST", "/api/v1/scores/update"),
+    ("GET", "/api/v1/analytics/summary"),
+)
+"""An operation of each service."""
 
 
 def _key(item: Object) -> tuple[str, str]:
@@ -106,8 +119,24 @@ async def test_a_new_tier_takes_effect(
 
 
 @pytest.mark.timeout(900)
-def test_whatever_is_deleted_comes_back(instance: Instance) -> None:
-    """Each object that the operator made is made again after its deletion; pods of stores outlive their owner."""
+async def test_whatever_is_deleted_comes_back(client: Client, instance: Instance) -> None:
+    """Each object that the operator made is made again after its deletion; pods of stores outlive their owner.
+
+    Names that were away stay unknown for as long as DNS caches say: only then do all services answer again.
+    """
+    await asyncio.to_thread(_delete_all, instance)
+    deadline = time.monotonic() + DNS_SECONDS
+    while not all([await _answers(client, *operation) for operation in SERVED]):
+        assert time.monotonic() < deadline, f"not all of {SERVED} are served after {DNS_SECONDS} s"
+        await asyncio.sleep(0.2)
+
+
+async def _answers(client: Client, method: str, path: str) -> bool:
+    return (await client.http.request(method, path)).status_code < httpx.codes.INTERNAL_SERVER_ERROR
+
+
+def _delete_all(instance: Instance) -> None:
+    """Delete every object that the operator made and wait until it is settled again."""
     instance.wait_settled()
     before = _owned(instance)
     assert len(before) > 30

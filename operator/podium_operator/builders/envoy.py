@@ -28,9 +28,11 @@ class Settings:
     """What the configuration depends on."""
 
     endpoints: Mapping[str, tuple[str, int]]
-    """Host name and port of each of `envoy_routes.SERVICES` and of `ratelimit`."""
+    """Host name and port of the pods of each of `envoy_routes.SERVICES`, and of `ratelimit`."""
     jwks_path: str
     """File with the public keys of access tokens."""
+    fallbacks: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Host name and port of the Service in front of the same pods, where there is one (see `_service`)."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks whose X-Forwarded-For is believed."""
     otlp_endpoint: str | None = None
@@ -332,7 +334,7 @@ def _internal(settings: Settings) -> JSON:
 
 
 def _clusters(settings: Settings) -> list[JSON]:
-    made = [_service(name, *settings.endpoints[name]) for name in envoy_routes.SERVICES]
+    made = [_service(name, settings) for name in envoy_routes.SERVICES]
     made.append(_ratelimit_cluster(*settings.endpoints[ratelimit.COMPONENT]))
     made.append(_cluster("admin", "127.0.0.1", settings.admin_port))
     made.append(_collector(settings.otlp_endpoint))
@@ -359,7 +361,8 @@ def _collector(endpoint: str | None) -> JSON:
     return cluster
 
 
-def _cluster(name: str, host: str, port: int) -> JSON:
+def _cluster(name: str, host: str, port: int, fallback: tuple[str, int] | None = None) -> JSON:
+    addresses = [(host, port), *([fallback] if fallback else [])]
     return {
         "name": name,
         # Each address that the name has is an endpoint of its own.
@@ -367,13 +370,16 @@ def _cluster(name: str, host: str, port: int) -> JSON:
             "envoy.cluster.dns",
             "extensions.clusters.dns.v3.DnsCluster",
             dns_lookup_family="V4_PREFERRED",
-            dns_refresh_rate="3s",
+            dns_refresh_rate="1s",
             dns_failure_refresh_rate={"base_interval": "0.5s", "max_interval": "2s"},
         ),
         "connect_timeout": "1s",
         "load_assignment": {
             "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket(host, port)}}]}],
+            "endpoints": [
+                {"priority": priority, "lb_endpoints": [{"endpoint": {"address": _socket(*address)}}]}
+                for priority, address in enumerate(addresses)
+            ],
         },
     }
 
@@ -387,9 +393,14 @@ def _protocol(**fields: object) -> JSON:
     }
 
 
-def _service(name: str, host: str, port: int) -> JSON:
+def _service(name: str, settings: Settings) -> JSON:
+    """A service: its pods and, when none of those that are known is healthy, its Service.
+
+    The names of pods are as old as DNS caches let them be, up to a minute on usual clusters: after a roll-out that was
+    quicker, all known pods are gone. The address of a Service stays, and behind it are the pods of now.
+    """
     return {
-        **_cluster(name, host, port),
+        **_cluster(name, *settings.endpoints[name], settings.fallbacks.get(name)),
         "lb_policy": "LEAST_REQUEST",
         "typed_extension_protocol_options": _protocol(
             explicit_http_config={"http_protocol_options": {}},
@@ -422,9 +433,9 @@ def _service(name: str, host: str, port: int) -> JSON:
         "health_checks": [
             {
                 "timeout": "2s",
-                "interval": "3s",
-                "interval_jitter": "1s",
-                "no_traffic_interval": "5s",
+                "interval": "1s",
+                "interval_jitter": "0.2s",
+                "no_traffic_interval": "1s",
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,
                 "http_health_check": {"path": "/healthz/ready"},

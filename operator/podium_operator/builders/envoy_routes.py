@@ -22,6 +22,8 @@ BODY_BYTES = 16 * 1024
 
 UPDATE_PATH = "/api/v1/scores/update"
 
+_EXTENSION = "type.googleapis.com/envoy.extensions.retry."
+
 _TIMEOUT = "10s"
 _STREAM_IDLE = "75s"
 """Of WebSockets and event streams, which are silent for 25 s at most; two heartbeats may be lost."""
@@ -124,12 +126,18 @@ def _retry(conditions: str, times: int) -> JSON:
     return {
         "retry_on": conditions,
         "num_retries": times,
+        # A second attempt goes to the Service instead of a known pod: what is known may be gone.
+        "retry_priority": {
+            "name": "envoy.retry_priorities.previous_priorities",
+            "typed_config": {
+                "@type": _EXTENSION + "priority.previous_priorities.v3.PreviousPrioritiesConfig",
+                "update_frequency": 1,
+            },
+        },
         "retry_host_predicate": [
             {
                 "name": "envoy.retry_host_predicates.previous_hosts",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-                },
+                "typed_config": {"@type": _EXTENSION + "host.previous_hosts.v3.PreviousHostsPredicate"},
             }
         ],
         "host_selection_retry_max_attempts": 3,

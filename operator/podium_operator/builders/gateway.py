@@ -50,6 +50,7 @@ def settings(inputs: Inputs) -> envoy.Settings:
     return envoy.Settings(
         endpoints=endpoints,
         jwks_path=f"{_JWKS}/jwks.json",
+        fallbacks={name: (inputs.object_name(name), base.SERVICE_PORT) for name in envoy_routes.SERVICES},
         trusted_proxies=tuple(spec.gateway.trusted_proxies),
         otlp_endpoint=spec.observability.otlp_endpoint,
         trace_sample_ratio=spec.observability.trace_sample_ratio,

@@ -121,9 +121,9 @@ def _answers(url: str) -> bool:
 
 async def start_gateway(
     directory: Path, stores: Stores, upstream: Upstream, upstream_port: int, collector: Upstream, collector_port: int,
-    trusted_proxies: tuple[str, ...] = (),
+    trusted_proxies: tuple[str, ...] = (), service_port: int | None = None,
 ) -> Gateway:  # fmt: skip
-    """Envoy and the rate-limit service."""
+    """Envoy and the rate-limit service; `service_port` is that of the Service before the pods at `upstream_port`."""
     stores.redis.flush()
     key = Ed25519PrivateKey.generate()
     jwk = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(key.public_key()))
@@ -134,6 +134,7 @@ async def start_gateway(
     settings = envoy.Settings(
         endpoints={**endpoints, ratelimit.COMPONENT: ("127.0.0.1", limiter[0])},
         jwks_path=str(jwks),
+        fallbacks=dict.fromkeys(envoy_routes.SERVICES, ("127.0.0.1", service_port)) if service_port else {},
         trusted_proxies=trusted_proxies,
         otlp_endpoint=f"http://127.0.0.1:{collector_port}",
         plain_port=port,

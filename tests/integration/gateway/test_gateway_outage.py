@@ -7,6 +7,7 @@ import httpx
 
 from tests.integration.gateway.conftest import Upstream, start_gateway
 from tests.integration.gateway.test_gateway_http import UPDATE, problem
+from tests.support.apps import run_app
 from tests.support.processes import free_ports
 from tests.support.stores import Stores
 
@@ -47,3 +48,37 @@ async def test_an_update_is_sent_once_a_read_again(directory: Path, stores: Stor
     finally:
         gateway.envoy.kill()
         gateway.ratelimit.kill()
+
+
+async def test_pods_that_are_gone_are_replaced_by_their_service(directory: Path, stores: Stores) -> None:
+    """Where the known pods have all been replaced, the first request already reaches the new ones by the Service."""
+    gone, collector = free_ports(2)
+    upstream = Upstream()
+    async with run_app(upstream, lifespan="off") as new:
+        gateway = await start_gateway(directory, stores, upstream, gone, Upstream(), collector, service_port=new.port)
+        try:
+            async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
+                for _ in range(20):
+                    assert (await client.post(UPDATE, content=b"{}")).status_code == httpx.codes.OK
+                    assert (await client.get("/api/v1/scoreboard")).status_code == httpx.codes.OK
+            assert len(upstream.requests) == 40
+        finally:
+            gateway.envoy.kill()
+            gateway.ratelimit.kill()
+
+
+async def test_known_pods_come_before_their_service(directory: Path, stores: Stores) -> None:
+    """As long as pods are healthy requests go to them, so that Envoy balances and not the node."""
+    pods, service = Upstream(), Upstream()
+    async with run_app(pods, lifespan="off") as one, run_app(service, lifespan="off") as other:
+        gateway = await start_gateway(
+            directory, stores, pods, one.port, Upstream(), free_ports(1)[0], service_port=other.port
+        )
+        try:
+            async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
+                for _ in range(20):
+                    assert (await client.post(UPDATE, content=b"{}")).status_code == httpx.codes.OK
+            assert (len(pods.requests), len(service.requests)) == (20, 0)
+        finally:
+            gateway.envoy.kill()
+            gateway.ratelimit.kill()
