@@ -59,20 +59,13 @@ user_score = Table(
     comment="UserScore: the truth of the ranking",
     postgresql_with={"fillfactor": "70"},
 )
-Index(
-    "user_score_ranking",
-    user_score.c.board,
-    user_score.c.score.desc(),
-    user_score.c.reached_at,
-    user_score.c.user_id,
-    postgresql_where=text("NOT hidden"),
-)
+"""No index but the primary key: one on the score would make each update write to all of them (docs/adr/0006)."""
 
 action_log = Table(
     "action_log",
     metadata,
-    Column("user_id", _id, primary_key=True),
-    Column("action_id", _id, primary_key=True),
+    Column("user_id", _id, nullable=False),
+    Column("action_id", _id, nullable=False),
     Column("action_type", Text, nullable=False),
     Column("score_increase", BigInteger, nullable=False),
     Column("client_timestamp", _time, nullable=False),
@@ -86,7 +79,10 @@ action_log = Table(
     Column("response", JSONB, nullable=False, comment="the first answer, for replays"),
     Column("trace_id", String(32)),
     comment="ActionLog: every accepted update",
+    postgresql_partition_by="RANGE (accepted_at)",
 )
+"""Each partition has a unique index on (user_id, action_id) of its own; that no two have the same pair is up to the
+lock on the player's row, which every writer holds while it looks and inserts (docs/adr/0006)."""
 Index("action_log_accepted_at", action_log.c.accepted_at, postgresql_using="brin")
 
 outbox = Table(
@@ -176,6 +172,20 @@ board_state = Table(
     Column("board", _id, primary_key=True),
     Column("season", Integer, nullable=False, server_default="1"),
     Column("season_started_at", _time, nullable=False, server_default=func.now()),
+    Column("due_at", _time, comment="when the schedule resets it next"),
+    Column("schedule", Text, comment="the cron expression of due_at"),
+)
+
+season = Table(
+    "season",
+    metadata,
+    Column("board", _id, primary_key=True),
+    Column("season", Integer, primary_key=True),
+    Column("started_at", _time, comment="null for a board's first season"),
+    Column("ended_at", _time, nullable=False),
+    Column("players", BigInteger, comment="users with a score; null until all are archived"),
+    Column("purging", Boolean, nullable=False, server_default=text("false")),
+    comment="Ended seasons",
 )
 
 board_epoch = Sequence("board_epoch", metadata=metadata)
@@ -195,6 +205,14 @@ season_score = Table(
     Column("archived_at", _time, nullable=False, server_default=func.now()),
     comment="Scores of ended seasons, as they stood when the board was reset",
 )
+Index(
+    "season_score_ranking",
+    season_score.c.board,
+    season_score.c.season,
+    season_score.c.score.desc(),
+    season_score.c.reached_at,
+    season_score.c.user_id,
+)
 
 analytics_event = Table(
     "analytics_event",
@@ -212,4 +230,14 @@ analytics_user = Table(
     Column("window_start", _time, primary_key=True),
     Column("user_id", _id, primary_key=True),
     comment="Who was active in a window: distinct users cannot be summed",
+)
+
+views = MetaData()
+"""Views, apart from the tables: migrations make them in SQL."""
+
+current_score = Table(
+    "current_score",
+    views,
+    *(Column(column.name, column.type, primary_key=column.primary_key) for column in user_score.columns),
+    comment="user_score without the rows of ended seasons: the ranking by SQL",
 )

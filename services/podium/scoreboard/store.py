@@ -78,22 +78,30 @@ async def outage_mapped(operation: str, seconds: float | None = CALL_SECONDS) ->
 
 @dataclass(frozen=True, slots=True)
 class BoardState:
-    """What Redis knows of a board's ranking; ``epoch`` is None before the first, ``building`` while one is built."""
+    """What Redis knows of a board's ranking; ``epoch`` is None before the first, ``building`` unless one is built.
+
+    ``season`` is that of the epoch.
+    """
 
     epoch: int | None
     version: int
     published: int
     building: int | None
+    season: int
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """Outcome of an apply: ``snapshot`` where the top changed, ``writes`` of this writer by epoch."""
+    """Outcome of an apply: ``snapshot`` where the top changed, ``writes`` of this writer by epoch.
+
+    ``ahead`` tells of an update of a newer season than any epoch here: it counts for nothing until a rebuild.
+    """
 
     epoch: int
     version: int
     snapshot: bytes | None
     writes: dict[int, int]
+    ahead: bool = False
 
 
 class NoRanking(Exception):
@@ -138,10 +146,10 @@ class RankingStore:
         async with outage_mapped("state"):
             found: list[bytes | None] = await cast(
                 Awaitable[Any],
-                self._redis.hmget(self._keys(board)[0], ["epoch", "version", "published", "building"]),
+                self._redis.hmget(self._keys(board)[0], ["epoch", "version", "published", "building", "season"]),
             )
-        epoch, version, published, building = (int(value) if value else None for value in found)
-        return BoardState(epoch, version or 0, published or 0, building)
+        epoch, version, published, building, season = (int(value) if value else None for value in found)
+        return BoardState(epoch, version or 0, published or 0, building, season or 1)
 
     async def apply(
         self, board: str, top: int, writer: str, updates: Sequence[ScoreUpdate], *, building: int | None = None
@@ -170,18 +178,18 @@ class RankingStore:
                 *args,
             )
         match answer:
-            case [b"ok", epoch, version, snapshot, writes]:
+            case [b"ok", epoch, version, snapshot, writes, ahead]:
                 counts = {int(writes[at]): int(writes[at + 1]) for at in range(0, len(writes), 2)}
-                return Applied(int(epoch), int(version), snapshot or None, counts)
+                return Applied(int(epoch), int(version), snapshot or None, counts, bool(ahead))
             case [b"superseded"]:
                 raise Superseded(board)
             case _:
                 raise NoRanking(board)
 
-    async def begin(self, board: str, epoch: int) -> bool:
-        """Begin to build ``epoch``; false where a newer one is known."""
+    async def begin(self, board: str, epoch: int, season: int = 1) -> bool:
+        """Begin to build ``epoch``, which holds scores of ``season`` only; false where a newer one is known."""
         async with outage_mapped("begin"):
-            return bool(await self._begin(self._redis, self._keys(board), self._prefix(board), epoch))
+            return bool(await self._begin(self._redis, self._keys(board), self._prefix(board), epoch, season))
 
     async def swap(self, board: str, top: int, epoch: int, writer: str, writes: int, now: str) -> bytes:
         """Make ``epoch`` current and answer its snapshot. ``now`` dates the top of a board without a score.

@@ -9,21 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 
-from podium.common.rules import Board, tier_of
+from podium.common.rules import MAX_SCORE, Board
 from podium.scores.domain_limits import SECOND, Limit, Standing, standing, within
-from podium.scores.domain_rules import DATA_POINTER, Award, Refusal, Rules, in_range
+from podium.scores.domain_rules import DATA_POINTER, Award, Refusal, Rules
 
 MAX_TIMESTAMP_SKEW = 300 * SECOND
 """How far the client's timestamp may be from the server's clock, either way, in microseconds."""
 
 ANSWER_LIMIT_SLUG = "rate-limited"
 
+_encode = msgspec.json.Encoder().encode
 
-class Answer(msgspec.Struct, frozen=True, rename="camel"):
+
+class Answer(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """The body of a 200, in the order of its fields; kept with the action for replays."""
 
     action_id: str
@@ -36,8 +37,7 @@ class Answer(msgspec.Struct, frozen=True, rename="camel"):
     last_updated: str
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(msgspec.Struct, frozen=True, gc=False):
     """A well-formed, authenticated update that waits for its decision."""
 
     user_id: str
@@ -45,7 +45,8 @@ class Update:
     action_id: str
     action_type: str
     timestamp: int
-    metadata: dict[str, Any]
+    metadata: str
+    """The client's actionMetadata as JSON text."""
     body_sha256: bytes
     verdict: Award | Refusal
     """What the rules say of the action and its data."""
@@ -55,26 +56,26 @@ class Update:
     traceparent: str | None = None
     """Context of this update, where its trace is sampled."""
     trace_id: str | None = None
+    nonce: bytes | None = None
+    """The nonce to spend before the decision, as its key in the nonce store; None where it is spent already."""
 
 
-@dataclass(slots=True)
-class PlayerState:
+class PlayerState(msgspec.Struct):
     """The row of a user that an update locks."""
 
     user_id: str
     username: str = ""
     total_actions: int = 0
-    recent: list[int] = field(default_factory=list)
+    recent: list[int] = []
     """Acceptance times that may still count for the user's limit, ascending."""
-    action_times: dict[str, list[int]] = field(default_factory=dict)
+    action_times: dict[str, list[int]] = {}
     """Acceptance times by action type, for the limits of the types."""
     restriction: str | None = None
     restricted_until: int | None = None
 
 
-@dataclass(slots=True)
-class ScoreState:
-    """A user's score on a board. ``version`` 0 means that there is none yet."""
+class ScoreState(msgspec.Struct, gc=False):
+    """A user's score on a board. Without an action (``total_actions`` 0) there is none yet in this season."""
 
     board: str
     user_id: str
@@ -87,8 +88,7 @@ class ScoreState:
     hidden: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Logged:
+class Logged(msgspec.Struct, frozen=True):
     """An action that was accepted before."""
 
     body_sha256: bytes
@@ -104,25 +104,29 @@ class State:
     log: dict[tuple[str, str], Logged]
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """Counted now. ``standing`` is the user's, after it."""
+class Accepted(msgspec.Struct, frozen=True):
+    """Counted now. ``standing`` is the user's, after it; ``body`` is the answer as JSON."""
 
     answer: Answer
     standing: Standing
+    body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(msgspec.Struct, frozen=True):
     """Counted before; the first answer again."""
 
     answer: Answer
+
+    @property
+    def body(self) -> bytes:
+        """The answer as JSON, byte for byte as it was sent first."""
+        return _encode(self.answer)
 
 
 Outcome = Accepted | Replayed | Refusal
 
 
-class Change(msgspec.Struct, frozen=True, rename="camel"):
+class Change(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """One entry of the event ``score.updated``: the absolute state of one score after one update."""
 
     board: str
@@ -146,8 +150,8 @@ class Decision:
     """The outcome of each update, and everything that has to be written."""
 
     outcomes: list[Outcome] = field(default_factory=list)
-    logged: list[tuple[Update, Answer, int]] = field(default_factory=list)
-    """Accepted updates with their answers and acceptance times."""
+    logged: list[tuple[Update, Accepted, int]] = field(default_factory=list)
+    """Accepted updates with their outcomes and acceptance times."""
     players: dict[str, PlayerState] = field(default_factory=dict)
     scores: dict[tuple[str, str], ScoreState] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
@@ -166,9 +170,10 @@ def decide(state: State, updates: Sequence[Update], rules: Rules, now: int) -> D
 
 def _decide_one(decision: Decision, state: State, update: Update, rules: Rules, now: int) -> Outcome:
     player = state.players[update.user_id]
-    refusal = _restricted(player, now)
-    if refusal:
-        return refusal
+    if player.restriction is not None:
+        refusal = _restricted(player, now)
+        if refusal:
+            return refusal
     logged = state.log.get((update.user_id, update.action_id))
     if logged:
         if logged.body_sha256 == update.body_sha256:
@@ -189,13 +194,15 @@ def _decide_one(decision: Decision, state: State, update: Update, rules: Rules, 
         return award
     # The primary's clock may step back at a failover; a user's own acceptance times never do.
     at = max(now, player.recent[-1] + 1) if player.recent else now
-    moves = [_move(state, board, update, player, award, at) for board in award.boards]
-    if not all(in_range(score.score) for score in moves):
-        return Refusal(
-            "invalid-action-data",
-            "the score would leave the range of scores",
-            ((DATA_POINTER, "would move the score out of range"),),
-        )
+    hidden = player.restriction is not None and _hidden(player, at)
+    moves = [_move(state, board, update, hidden, award, at) for board in award.boards]
+    for move in moves:
+        if not -MAX_SCORE <= move.score <= MAX_SCORE:
+            return Refusal(
+                "invalid-action-data",
+                "the score would leave the range of scores",
+                ((DATA_POINTER, "would move the score out of range"),),
+            )
     refusal = _limited(player, award, rules, at)
     if refusal:
         return refusal
@@ -208,29 +215,37 @@ def _accept(
     player = state.players[update.user_id]
     player.username = update.username
     player.total_actions += 1
-    player.recent = [*within(player.recent, rules.user_limit.window, at), at]
-    _note_action_time(player, award, at)
-    first = moves[0]
-    before = state.scores.get((first.board, first.user_id))
-    answer = Answer(
-        action_id=update.action_id,
-        user_id=update.user_id,
-        username=update.username,
-        score=first.score,
-        score_increase=first.score - (before.score if before else 0),
-        total_actions=player.total_actions,
-        tier=tier_of(rules.tiers, first.score),
-        last_updated=rfc3339(at),
-    )
+    recent = within(player.recent, rules.user_limit.window, at)
+    recent.append(at)
+    player.recent = recent
+    if award.limits or player.action_times:
+        _note_action_time(player, award, at)
+    accepted_at = rfc3339(at)
+    first_increase = 0
     for move in moves:
         key = (move.board, move.user_id)
         previous = state.scores.get(key)
-        decision.changes.append(_change(update, move, move.score - (previous.score if previous else 0), at))
+        increase = move.score - previous.score if previous else move.score
+        if move is moves[0]:
+            first_increase = increase
+        decision.changes.append(_change(update, move, increase, at, accepted_at))
         state.scores[key] = decision.scores[key] = move
+    first = moves[0]
+    answer = Answer(
+        update.action_id,
+        update.user_id,
+        update.username,
+        first.score,
+        first_increase,
+        player.total_actions,
+        rules.tier(first.score),
+        accepted_at,
+    )
+    accepted = Accepted(answer, standing(rules.user_limit, recent, at), _encode(answer))
     state.log[update.user_id, update.action_id] = Logged(update.body_sha256, answer)
     decision.players[player.user_id] = player
-    decision.logged.append((update, answer, at))
-    return Accepted(answer, standing(rules.user_limit, player.recent, at))
+    decision.logged.append((update, accepted, at))
+    return accepted
 
 
 def _restricted(player: PlayerState, now: int) -> Refusal | None:
@@ -251,9 +266,10 @@ def restriction_refusal(kind: str, until: int | None) -> Refusal:
 
 def _limited(player: PlayerState, award: Award, rules: Rules, at: int) -> Refusal | None:
     """The refusal by the limit with the longest wait, if any is exhausted."""
-    times = player.action_times.get(award.action_type, [])
     standings = [standing(rules.user_limit, player.recent, at)]
-    standings += [standing(limit, times, at) for limit in award.limits]
+    if award.limits:
+        times = player.action_times.get(award.action_type, [])
+        standings += [standing(limit, times, at) for limit in award.limits]
     exhausted = [one for one in standings if one.remaining == 0]
     if not exhausted:
         return None
@@ -275,7 +291,7 @@ def _note_action_time(player: PlayerState, award: Award, at: int) -> None:
         player.action_times.pop(award.action_type, None)
 
 
-def _move(state: State, board: Board, update: Update, player: PlayerState, award: Award, at: int) -> ScoreState:
+def _move(state: State, board: Board, update: Update, hidden: bool, award: Award, at: int) -> ScoreState:
     """The user's score on ``board`` after the award; a new object, the state is left as it is."""
     old = state.scores.get((board.name, update.user_id)) or ScoreState(board.name, update.user_id)
     # Without an action there is no score: the board is new to the user, or was reset.
@@ -286,16 +302,16 @@ def _move(state: State, board: Board, update: Update, player: PlayerState, award
     elif board.operator == "Best" and scored:
         score = max(old.score, award.points)
     return ScoreState(
-        board=old.board,
-        user_id=old.user_id,
-        username=update.username,
-        score=score,
-        version=old.version + 1,
+        old.board,
+        old.user_id,
+        update.username,
+        score,
+        old.version + 1,
         # An equal score was reached when it was reached first.
-        reached_at=old.reached_at if scored and score == old.score else at,
-        last_updated=at,
-        total_actions=old.total_actions + 1,
-        hidden=_hidden(player, at),
+        old.reached_at if scored and score == old.score else at,
+        at,
+        old.total_actions + 1,
+        hidden,
     )
 
 
@@ -305,22 +321,22 @@ def _hidden(player: PlayerState, now: int) -> bool:
     return player.restriction in {"ban", "hide"} and lasting
 
 
-def _change(update: Update, score: ScoreState, increase: int, at: int) -> Change:
+def _change(update: Update, score: ScoreState, increase: int, at: int, accepted_at: str) -> Change:
     return Change(
-        board=score.board,
-        user_id=score.user_id,
-        username=score.username,
-        score=score.score,
-        version=score.version,
-        reached_at=rfc3339(score.reached_at),
-        hidden=score.hidden,
-        total_actions=score.total_actions,
-        action_id=update.action_id,
-        action_type=update.action_type,
-        score_increase=increase,
-        accepted_at=rfc3339(at),
-        ip_address=update.ip_address,
-        traceparent=update.traceparent,
+        score.board,
+        score.user_id,
+        score.username,
+        score.score,
+        score.version,
+        accepted_at if score.reached_at == at else rfc3339(score.reached_at),
+        score.hidden,
+        score.total_actions,
+        update.action_id,
+        update.action_type,
+        increase,
+        accepted_at,
+        update.ip_address,
+        update.traceparent,
     )
 
 

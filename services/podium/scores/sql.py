@@ -1,11 +1,17 @@
 """Statements of the scores service, all of them on many rows at once (``unnest`` of one array a column)."""
 
-LOCK_PLAYERS = """
+from podium.common.seasons import GATE, SEASON_BITS
+
+LOCK_PLAYERS = f"""
 SELECT user_id, username, total_actions, recent, action_times, restriction, restricted_until
-FROM player WHERE user_id = ANY($1::text[])
+FROM player WHERE user_id = ANY($1::text[]) AND (SELECT pg_advisory_xact_lock_shared({GATE})) IS NOT NULL
 ORDER BY user_id FOR UPDATE
 """
-"""In the order of user ids, as every batch does, so that batches wait for each other and never in a circle."""
+"""In the order of user ids, as every batch does, so that batches wait for each other and never in a circle.
+
+Before them the season's gate, once: a reset passes it when no update is under way, so all that a transaction reads
+after this statement is of the season in which it commits.
+"""
 
 ADD_PLAYERS = """
 INSERT INTO player (user_id, username)
@@ -20,13 +26,29 @@ LEFT JOIN action_log a ON a.user_id = asked.user_id AND a.action_id = asked.acti
 """
 """Every asked action gives a row, so the primary's clock comes along without a statement of its own."""
 
-LOCK_SCORES = """
-SELECT s.board, s.user_id, s.username, s.score, s.version, s.reached_at, s.last_updated, s.total_actions, s.hidden
+READ_SCORES = """
+SELECT asked.board, asked.user_id, coalesce(b.season, 1) AS season,
+  s.username, s.score, s.version, s.reached_at, s.last_updated, s.total_actions, s.hidden
 FROM unnest($1::text[], $2::text[]) AS asked (board, user_id)
-JOIN user_score s ON s.board = asked.board AND s.user_id = asked.user_id
-ORDER BY s.user_id, s.board FOR UPDATE OF s
+LEFT JOIN board_state b ON b.board = asked.board
+LEFT JOIN user_score s ON s.board = asked.board AND s.user_id = asked.user_id
 """
-"""Locked although the player is: an admin's act on a whole board takes these rows alone."""
+"""Every asked pair gives a row, with the season that runs and, where there is one, the score of that season or of one
+before. Not locked: a score is only written under its player's lock, or moved away when its season has ended.
+"""
+
+ARCHIVE_SCORES = f"""
+WITH ended AS (
+  DELETE FROM user_score s USING unnest($1::text[], $2::text[]) AS asked (board, user_id), board_state b
+  WHERE s.board = asked.board AND s.user_id = asked.user_id AND b.board = s.board
+    AND s.version < (b.season - 1)::bigint << {SEASON_BITS}
+  RETURNING s.*
+)
+INSERT INTO season_score (board, season, user_id, username, score, reached_at, total_actions, hidden)
+SELECT board, (version >> {SEASON_BITS}) + 1, user_id, username, score, reached_at, total_actions, hidden FROM ended
+"""
+"""Scores of ended seasons make room for the first ones of the season that runs; the archiver of the analytics service
+does the same for all others, and each row is moved by one of the two."""
 
 WRITE = """
 WITH logged AS (

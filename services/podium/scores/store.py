@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 
 from podium.common.bus import SCORE_UPDATED
+from podium.common.seasons import first_version
 from podium.scores import sql
 from podium.scores.domain import (
     Answer,
@@ -94,16 +95,24 @@ class ScoreStore:
         self, connection: Connection, updates: Sequence[Update], traceparent: str | None
     ) -> Committed:
         async with transaction(connection):
-            state, now = await self._read(connection, updates)
+            state, ended, now = await self._read(connection, updates)
             decision = decide(state, updates, self._rules, now)
             events = _events(decision.changes, traceparent)
             if decision.logged:
+                if ended:
+                    with db_span("DELETE user_score, INSERT season_score"):
+                        await connection.execute(sql.ARCHIVE_SCORES, *_columns(ended))
                 with db_span("INSERT action_log, user_score, outbox"):
                     await connection.execute(sql.WRITE, *_write_arguments(decision, events))
         return Committed(decision.outcomes, events)
 
-    async def _read(self, connection: Connection, updates: Sequence[Update]) -> tuple[State, int]:
-        """Lock the players, then their scores; read what was logged. The clock is read after the locks are held."""
+    async def _read(
+        self, connection: Connection, updates: Sequence[Update]
+    ) -> tuple[State, list[tuple[str, str]], int]:
+        """Lock the players; read what was logged, their scores, and which scores (board, user) are of ended seasons.
+
+        The clock is read after the locks are held.
+        """
         users = list({update.user_id for update in updates})
         with db_span("SELECT player FOR UPDATE"):
             players = await connection.fetch(sql.LOCK_PLAYERS, users)
@@ -120,11 +129,12 @@ class ScoreStore:
             if isinstance(update.verdict, Award)
             for board in update.verdict.boards
         }
-        with db_span("SELECT user_score FOR UPDATE"):
-            scores = await connection.fetch(sql.LOCK_SCORES, *_columns(targets)) if targets else []
+        with db_span("SELECT user_score"):
+            rows = await connection.fetch(sql.READ_SCORES, *_columns(targets)) if targets else []
+        scores, ended = _scores(rows)
         state = State(
             players={row["user_id"]: _player(row) for row in players},
-            scores={(row["board"], row["user_id"]): ScoreState(**dict(row)) for row in scores},
+            scores=scores,
             log={
                 (row["user_id"], row["action_id"]): Logged(
                     row["body_sha256"], msgspec.json.decode(row["response"], type=Answer)
@@ -133,7 +143,24 @@ class ScoreStore:
                 if row["body_sha256"] is not None
             },
         )
-        return state, max(row["now"] for row in logged)
+        return state, ended, max(row["now"] for row in logged)
+
+
+def _scores(rows: Sequence[asyncpg.Record]) -> tuple[dict[tuple[str, str], ScoreState], list[tuple[str, str]]]:
+    """The scores of the running seasons by (board, user), new ones included, and the keys of those that have ended."""
+    scores: dict[tuple[str, str], ScoreState] = {}
+    ended = []
+    for row in rows:
+        values = dict(row)
+        key = (values["board"], values["user_id"])
+        floor = first_version(values.pop("season"))
+        if values["version"] is not None and values["version"] >= floor:
+            scores[key] = ScoreState(**values)
+            continue
+        scores[key] = ScoreState(*key, version=floor)
+        if values["version"] is not None:
+            ended.append(key)
+    return scores, ended
 
 
 def _columns(rows: Any, width: int = 2) -> tuple[list[Any], ...]:

@@ -1,71 +1,31 @@
--- Apply absolute scores to the current epoch and, while one is being built, to that as well.
--- KEYS: meta, top.  ARGV: prefix, board, size of the top, writer, epoch ('' all, else only this one: a rebuild's chunk),
+-- Apply absolute scores to the current epoch and, while one is being built, to that as well (a board of one shard).
+-- KEYS: meta, top.  ARGV: prefix, board, size of the top, writer, epoch ('' all, else only this one),
 -- then for each update: user, version, score, reachedAt (16 digits), hidden (0/1), username, updatedAt, traceparent or ''.
--- Answers {'ok', epoch, version, snapshot or '', {epoch, writes of this writer, …}}, or {'missing'} where there is no
--- ranking to write to, or {'superseded'} where the chunk's epoch is not being built any more.
+-- Answers {'ok', epoch or '0', version, snapshot or '', {epoch, writes of this writer, …}, epoch that is being built with
+-- other shards or '0', its shards}; {'missing'} where there is no ranking to write to; {'moved'} where the ranking
+-- has other shards by now; {'superseded'} where the one epoch is there no more.
 local meta, top = KEYS[1], KEYS[2]
 local prefix, board, size, writer, only = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local state = redis.call('HMGET', meta, 'epoch', 'version', 'building', 'updated', 'rankings')
+local state = redis.call('HMGET', meta, 'epoch', 'version', 'building', 'updated', 'rankings', 'shards', 'building_shards')
 local epoch, version, building, updated, shown = state[1], tonumber(state[2] or '0'), state[3], state[4] or '', state[5]
+local building_shards = state[7] or '1'
 
-local targets = {}
+local targets, elsewhere = {}, '0'
 if only ~= '' then
-  if building ~= only then return {'superseded'} end
-  targets[1] = building
+  if building ~= only and epoch ~= only then return {'superseded'} end
+  targets[1] = only
 else
-  if epoch then targets[#targets + 1] = epoch end
-  if building then targets[#targets + 1] = building end
-  if #targets == 0 then return {'missing'} end
+  if epoch and (state[6] or '1') ~= '1' then return {'moved'} end
+  if epoch then targets[1] = epoch end
+  if building and building_shards == '1' then targets[#targets + 1] = building end
+  if building and building_shards ~= '1' then elsewhere = building end
+  if #targets == 0 and elsewhere == '0' then return {'missing'} end
 end
 
-local touched, traces = false, {}
-local newest = updated
-for at = 6, #ARGV, 8 do
-  local user, next_version, score, reached = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
-  local hidden, username, updated_at, trace = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
-  local member = reached .. ':' .. user
-  for _, target in ipairs(targets) do
-    local rank_key, users_key = prefix .. target .. ':rank', prefix .. target .. ':users'
-    local packed = redis.call('HGET', users_key, user)
-    local old_version, was_hidden, old_reached
-    if packed then old_version, was_hidden, old_reached = parse_user(packed) end
-    if not packed or old_version < next_version then
-      local live = target == epoch
-      local mattered = false
-      if packed and not was_hidden then
-        local old_member = old_reached .. ':' .. user
-        mattered = live and (redis.call('ZRANK', rank_key, old_member) or size) < size
-        if old_member ~= member or hidden == '1' then redis.call('ZREM', rank_key, old_member) end
-      end
-      if hidden == '0' then
-        redis.call('ZADD', rank_key, string.format('%.0f', 0 - tonumber(score)), member)
-        mattered = mattered or (live and redis.call('ZRANK', rank_key, member) < size)
-      end
-      redis.call('HSET', users_key, user, string.format('%.0f', next_version) .. '|' .. hidden .. '|' .. reached .. '|' .. username)
-      if updated_at > newest then newest = updated_at end
-      if mattered then
-        touched = true
-        if trace ~= '' and #traces < 32 then traces[#traces + 1] = trace end
-      end
-    end
-  end
-end
+local touched, newest, traces = write_updates(prefix, targets, epoch and {[epoch] = size} or {}, 6, updated)
 if newest ~= updated then redis.call('HSET', meta, 'updated', newest) end
-
-local writes = {}
-for _, target in ipairs(targets) do
-  writes[#writes + 1] = target
-  writes[#writes + 1] = redis.call('HINCRBY', prefix .. target .. ':writers', writer, 1)
+local writes, changed = count_writes(prefix, targets, writer), ''
+if epoch and touched[epoch] then
+  version, changed = show(meta, top, prefix, board, size, epoch, version, shown, newest, traces)
 end
-
-local changed = ''
-if epoch and only == '' and touched then
-  local rankings = places(prefix, epoch, 0, size - 1)
-  if rankings ~= shown then
-    version = version + 1
-    changed = snapshot(board, epoch, version, rankings, newest, traces)
-    redis.call('HSET', meta, 'version', version, 'rankings', rankings)
-    redis.call('SET', top, changed)
-  end
-end
-return {'ok', epoch or '0', version, changed, writes}
+return {'ok', epoch or '0', version, changed, writes, elsewhere, building_shards}

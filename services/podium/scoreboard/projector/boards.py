@@ -85,6 +85,8 @@ class Boards:
             kept = progress.wrote(applied.writes)
             if not progress.saw(applied.epoch, applied.version) or not kept:
                 self.ask_rebuild(board, "regressed")
+            if applied.ahead:
+                self.ask_rebuild(board, "season")
         if applied.snapshot is not None:
             await self._publisher.publish(board, applied.epoch, applied.version, applied.snapshot)
 
@@ -101,13 +103,26 @@ class Boards:
         raise StoreUnavailable("redis")
 
     async def look_after(self) -> None:
-        """One look at every board: rebuild what is not whole, publish what was not. Raises StoreUnavailable."""
+        """One look at every board: rebuild what is not whole or of an ended season, publish what was not.
+
+        Raises StoreUnavailable.
+        """
+        seasons = await self._seasons()
         for board, progress in list(self._known.items()):
             async with self._locks[board]:
                 state = await self._store.state(board)
                 if state.epoch is not None and not progress.saw(state.epoch, state.version):
                     self.ask_rebuild(board, "regressed")
+            if state.season < seasons.get(board, 1):
+                self.ask_rebuild(board, "season")
             await self._mend(board, state)
+
+    async def _seasons(self) -> dict[str, int]:
+        """The running seasons; none while PostgreSQL is away, for then none begins."""
+        try:
+            return await self._source.seasons()
+        except StoreUnavailable:
+            return {}
 
     async def _mend(self, board: str, state: BoardState) -> None:
         if state.epoch is None:

@@ -1,6 +1,6 @@
 """Build a board's ranking anew from PostgreSQL, while updates keep coming.
 
-1. Take the board's advisory lock and the next epoch from PostgreSQL's sequence.
+1. Take the board's advisory lock, the next epoch from PostgreSQL's sequence and the season that runs.
 2. Mark the epoch in Redis as being built: from now on every projector applies each update to it as well.
 3. Only then read all scores of the primary and apply them with their versions. A commit that this read does not see
    comes as an event after the mark; one that both bring is applied once, by its version.
@@ -42,8 +42,8 @@ class Rebuilder:
             state = await self._store.state(board)
             if not forced and state.epoch is not None and state.building is None:
                 return None
-            epoch, now = await building.next_epoch()
-            if not await self._store.begin(board, epoch):
+            epoch, now, season = await building.next_epoch()
+            if not await self._store.begin(board, epoch, season):
                 raise Superseded(board)
             _log.info("rebuild begins", board=board, epoch=epoch, reason=reason)
             progress = Progress()

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from podium.common.database import outage_mapped
-from podium.schema.tables import board_epoch, user_score
+from podium.schema.tables import board_epoch, board_state, current_score
 from podium.scoreboard.domain import Ranking
 from podium.scoreboard.events import ScoreUpdate
 
@@ -28,23 +28,25 @@ class Building:
         self._connection = connection
         self._board = board
 
-    async def next_epoch(self) -> tuple[int, datetime]:
-        """A new epoch, larger than all before, and the primary's time."""
+    async def next_epoch(self) -> tuple[int, datetime, int]:
+        """A new epoch, larger than all before, the primary's time, and the season that runs."""
+        season = select(board_state.c.season).where(board_state.c.board == self._board).scalar_subquery()
+        query = select(board_epoch.next_value(), func.clock_timestamp(), func.coalesce(season, 1))
         async with outage_mapped("next_epoch"):
-            row = (await self._connection.execute(select(board_epoch.next_value(), func.clock_timestamp()))).one()
-        return int(row[0]), row[1]
+            row = (await self._connection.execute(query)).one()
+        return int(row[0]), row[1], int(row[2])
 
     async def scores(self) -> AsyncGenerator[list[ScoreUpdate]]:
-        """All users of the board in chunks, as they are when this is first called."""
+        """All users of the board's season in chunks, as they are when this is first called."""
         query = select(
-            user_score.c.user_id,
-            user_score.c.username,
-            user_score.c.score,
-            user_score.c.version,
-            user_score.c.reached_at,
-            user_score.c.hidden,
-            user_score.c.last_updated,
-        ).where(user_score.c.board == self._board)
+            current_score.c.user_id,
+            current_score.c.username,
+            current_score.c.score,
+            current_score.c.version,
+            current_score.c.reached_at,
+            current_score.c.hidden,
+            current_score.c.last_updated,
+        ).where(current_score.c.board == self._board)
         async with outage_mapped("scores"):
             rows = await self._connection.stream(query, execution_options={"yield_per": CHUNK_ROWS})
             async for part in rows.partitions():
@@ -82,16 +84,22 @@ class ScoreSource:
         finally:
             await connection.close()
 
+    async def seasons(self) -> dict[str, int]:
+        """The running season of each board that was reset."""
+        async with outage_mapped("seasons"), self._engine.connect() as connection:
+            rows = (await connection.execute(select(board_state.c.board, board_state.c.season))).all()
+        return {row.board: row.season for row in rows}
+
     async def top(self, board: str, limit: int) -> Sequence[Ranking]:
         """The first ``limit`` places by SQL."""
         order: tuple[ColumnElement[object], ...] = (
-            user_score.c.score.desc(),
-            user_score.c.reached_at,
-            user_score.c.user_id,
+            current_score.c.score.desc(),
+            current_score.c.reached_at,
+            current_score.c.user_id,
         )
         query = (
-            select(user_score.c.user_id, user_score.c.username, user_score.c.score)
-            .where(user_score.c.board == board, ~user_score.c.hidden)
+            select(current_score.c.user_id, current_score.c.username, current_score.c.score)
+            .where(current_score.c.board == board, ~current_score.c.hidden)
             .order_by(*order)
             .limit(limit)
         )

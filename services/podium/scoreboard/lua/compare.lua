@@ -1,0 +1,16 @@
+-- Which users of some rows differ from the ranking. KEYS: meta (of the board, or of one of its shards).
+-- ARGV: prefix, epoch, rows as load.lua has them.  Answers the users, or false where the epoch is not the current one.
+local prefix, epoch = ARGV[1], ARGV[2]
+if redis.call('HGET', KEYS[1], 'epoch') ~= epoch then return false end
+local rows, ids, members, different = cmsgpack.unpack(ARGV[3]), {}, {}, {}
+for at = 1, #rows, 3 do
+  members[#members + 1] = rows[at]
+  ids[#ids + 1] = user_of(rows[at])
+end
+local values = many('HMGET', prefix .. epoch .. ':users', ids)
+local scores = many('ZMSCORE', prefix .. epoch .. ':rank', members)
+for at, id in ipairs(ids) do
+  local score = rows[3 * at - 1]
+  if values[at] ~= rows[3 * at] or (scores[at] and tonumber(scores[at])) ~= score then different[#different + 1] = id end
+end
+return different
