@@ -1,9 +1,9 @@
 """Seasons: how the version of a score says which season it belongs to. Pure.
 
-A board's season is a number in ``board_state``. The version of a row of ``user_score`` carries, above its lowest 32 bits,
-the number of seasons before its own; so a version only ever grows, also from one season to the next, and whoever sees
-a score (a projector, a late event, a query) knows its season without asking. A row whose season is not the board's
-counts as absent, which makes a reset one small write however many users there are (docs/adr/0007).
+A board's season is a number in ``board_state``. The version of a row of ``user_score`` carries, above its lowest 32
+bits, the number of seasons before its own; so a version only ever grows, also from one season to the next, and whoever
+sees a score (a projector, a late event, a query) knows its season without asking. A row whose season is not the
+board's counts as absent, which makes a reset one small write however many users there are (docs/adr/0007).
 """
 
 from typing import Final

@@ -6,7 +6,7 @@ LOCK_PLAYERS = f"""
 SELECT user_id, username, total_actions, recent, action_times, restriction, restricted_until
 FROM player WHERE user_id = ANY($1::text[]) AND (SELECT pg_advisory_xact_lock_shared({GATE})) IS NOT NULL
 ORDER BY user_id FOR UPDATE
-"""
+"""  # noqa: S608
 """In the order of user ids, as every batch does, so that batches wait for each other and never in a circle.
 
 Before them the season's gate, once: a reset passes it when no update is under way, so all that a transaction reads
@@ -46,7 +46,7 @@ WITH ended AS (
 )
 INSERT INTO season_score (board, season, user_id, username, score, reached_at, total_actions, hidden)
 SELECT board, (version >> {SEASON_BITS}) + 1, user_id, username, score, reached_at, total_actions, hidden FROM ended
-"""
+"""  # noqa: S608
 """Scores of ended seasons make room for the first ones of the season that runs; the archiver of the analytics service
 does the same for all others, and each row is moved by one of the two."""
 
