@@ -11,8 +11,8 @@ from podium.common.settings import DatabaseSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
-_LOCK = 0x706F6469756D
-"""Advisory lock ("podium" in ASCII) so that migrations started at once run one after the other."""
+SCHEMA_LOCK = 0x706F6469756D
+"""Advisory lock ("podium" in ASCII): migrations started at once run one after the other, and no maintenance beside."""
 
 
 def alembic_config(connection: Connection) -> Config:
@@ -31,14 +31,14 @@ def migrate(settings: DatabaseSettings, revision: str = "head") -> None:
     )
     try:
         with engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": SCHEMA_LOCK})
             connection.commit()
             try:
                 command.upgrade(alembic_config(connection), revision)
                 connection.commit()
             finally:
                 connection.rollback()
-                connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
+                connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": SCHEMA_LOCK})
                 connection.commit()
     finally:
         engine.dispose()
