@@ -68,6 +68,8 @@ class PlayerState(msgspec.Struct):
     total_actions: int = 0
     recent: list[int] = []
     """Acceptance times that may still count for the user's limit, ascending."""
+    accepted: int = 0
+    """How many of them, the last ones, were accepted by this decision."""
     action_times: dict[str, list[int]] = {}
     """Acceptance times by action type, for the limits of the types."""
     restriction: str | None = None
@@ -218,6 +220,7 @@ def _accept(
     recent = within(player.recent, rules.user_limit.window, at)
     recent.append(at)
     player.recent = recent
+    player.accepted += 1
     if award.limits or player.action_times:
         _note_action_time(player, award, at)
     accepted_at = rfc3339(at)

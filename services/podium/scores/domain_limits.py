@@ -1,7 +1,9 @@
 """Exact sliding-window limits. Pure; all times are integer microseconds, all lists ascending."""
 
-from collections.abc import Sequence
+from bisect import bisect_right
 from dataclasses import dataclass
+
+import msgspec
 
 SECOND = 1_000_000
 """One second in microseconds."""
@@ -19,8 +21,7 @@ class Limit:
     window: int
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """Where a user stands under a limit: ``remaining`` acceptances, and ``reset`` µs until one more is freed."""
 
     limit: Limit
@@ -28,20 +29,21 @@ class Standing:
     reset: int
 
 
-def within(times: Sequence[int], window: int, now: int) -> list[int]:
+def within(times: list[int], window: int, now: int) -> list[int]:
     """Those of ``times`` that still count at ``now``: a time leaves exactly ``window`` after it entered."""
-    return [time for time in times if time > now - window]
+    return times[bisect_right(times, now - window) :]
 
 
-def standing(limit: Limit, times: Sequence[int], now: int) -> Standing:
+def standing(limit: Limit, times: list[int], now: int) -> Standing:
     """Where a user with these acceptance ``times`` stands at ``now``.
 
     With none remaining, ``reset`` is how long to wait for the next acceptance. More times than ``count`` can be in the
     window after the limit was lowered: then enough of them have to leave.
     """
-    counted = within(times, limit.window, now)
-    remaining = max(0, limit.count - len(counted))
+    oldest = bisect_right(times, now - limit.window)
+    counted = len(times) - oldest
     if not counted:
-        return Standing(limit, remaining, 0)
-    leaves_next = counted[0] if remaining else counted[-limit.count]
+        return Standing(limit, limit.count, 0)
+    remaining = max(0, limit.count - counted)
+    leaves_next = times[oldest] if remaining else times[-limit.count]
     return Standing(limit, remaining, leaves_next + limit.window - now)

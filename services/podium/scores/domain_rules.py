@@ -1,12 +1,13 @@
 """What the server makes of an action: its boards and points, or why it is refused. Pure."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jsonschema_rs
 
-from podium.common.rules import MAX_SCORE, Action, Board, Tier
+from podium.common.rules import Action, Board, Tier, tier_of
 from podium.scores.domain_limits import MINUTE, SECOND, Limit
 
 DATA_POINTER = "/actionMetadata/additionalData"
@@ -53,6 +54,8 @@ class _Rule:
     boards: tuple[Board, ...]
     limits: tuple[Limit, ...]
     validator: jsonschema_rs.Validator | None
+    award: Award | None
+    """What the action is worth whatever its data, where it has fixed points."""
 
 
 class Rules:
@@ -67,7 +70,8 @@ class Rules:
     ) -> None:
         """Compile; ValueError, naming the action, for rules that cannot work."""
         by_name = {board.name: board for board in boards}
-        self.tiers = tuple(tiers)
+        self._thresholds = sorted({tier.min_score for tier in tiers})
+        self._tiers = [None, *(tier_of(tiers, threshold) for threshold in self._thresholds)]
         self.user_limit = Limit("user", updates_per_user_per_minute, MINUTE)
         self._rules: dict[str, _Rule] = {}
         for action in actions:
@@ -78,17 +82,24 @@ class Rules:
                 raise ValueError(f"action {action.type!r}: give either points or pointsFrom")
             if action.type in self._rules:
                 raise ValueError(f"action {action.type!r} is given twice")
+            target = tuple(by_name[name] for name in action.boards) or tuple(boards)
+            limits = _limits(action)
             self._rules[action.type] = _Rule(
                 action=action,
-                boards=tuple(by_name[name] for name in action.boards) or tuple(boards),
-                limits=_limits(action),
+                boards=target,
+                limits=limits,
                 validator=_compile(action),
+                award=None if action.points is None else Award(action.type, action.points, target, limits),
             )
 
     @property
     def action_types(self) -> frozenset[str]:
         """All known action types."""
         return frozenset(self._rules)
+
+    def tier(self, score: int) -> str | None:
+        """Name of the highest tier that ``score`` points reach, or None below the lowest."""
+        return self._tiers[bisect_right(self._thresholds, score)]
 
     def assess(self, action_type: str, data: Any) -> Award | Refusal:
         """What an action with this ``additionalData`` is worth, or why it is refused."""
@@ -98,6 +109,8 @@ class Rules:
         errors = _schema_errors(rule.validator, data)
         if errors:
             return Refusal("invalid-action-data", "additionalData does not fit the action's schema", errors)
+        if rule.award is not None:
+            return rule.award
         points = _points(rule.action, data)
         if isinstance(points, Refusal):
             return points
@@ -136,9 +149,7 @@ def _schema_errors(validator: jsonschema_rs.Validator | None, data: Any) -> tupl
 
 def _points(action: Action, data: Any) -> int | Refusal:
     source = action.points_from
-    if source is None:
-        assert action.points is not None
-        return action.points
+    assert source is not None
     value = data.get(source.field) if isinstance(data, dict) else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 12.0 is an integer in JSON Schema's sense, too
@@ -151,8 +162,3 @@ def _points(action: Action, data: Any) -> int | Refusal:
 def pointer(base: str, *parts: str | int) -> str:
     """JSON pointer (RFC 6901) from ``base`` on."""
     return base + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
-
-
-def in_range(score: int) -> bool:
-    """Whether a score can be kept exactly everywhere (see ``MAX_SCORE``)."""
-    return -MAX_SCORE <= score <= MAX_SCORE

@@ -15,8 +15,9 @@ from podium.scores.domain_limits import SECOND
 IDLE_IN_TRANSACTION_MS = 5_000
 """After this, in milliseconds, the server ends a transaction whose pod froze or vanished, so its row locks go."""
 
-_PG_EPOCH = 946_684_800 * SECOND
-"""2000-01-01, where PostgreSQL's binary times begin, in Unix microseconds."""
+PG_EPOCH = 946_684_800 * SECOND
+"""2000-01-01, where PostgreSQL's binary times begin, in Unix microseconds. To this module's connections a
+``timestamptz`` is an integer of microseconds since then."""
 
 FOR_EVER = 2**63 - 1
 """PostgreSQL's binary ``infinity``."""
@@ -49,21 +50,12 @@ async def open_pool(settings: DatabaseSettings, size: int) -> Pool:
 
 
 async def _prepare_connection(connection: Any) -> None:
-    await connection.set_type_codec(
-        "timestamptz", schema="pg_catalog", encoder=_encode_time, decoder=_decode_time, format="tuple"
-    )
+    # On the wire a time is an integer; as such the driver reads and writes it in C, and nothing is rounded.
+    await connection.set_builtin_type_codec("timestamptz", schema="pg_catalog", codec_name="int8", format="binary")
 
 
 async def _keep_session(_: Any) -> None:
     """Nothing in a session outlives its transaction here, so the pool's reset would be a wasted round trip."""
-
-
-def _encode_time(microseconds: int) -> tuple[int]:
-    return (microseconds - _PG_EPOCH,)
-
-
-def _decode_time(value: tuple[int]) -> int:
-    return FOR_EVER if value[0] == FOR_EVER else value[0] + _PG_EPOCH
 
 
 def db_span(name: str) -> AbstractContextManager[Any]:

@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Callable
 
-import msgspec
 import structlog
 from fastapi import APIRouter, Request
 from opentelemetry import trace
@@ -108,7 +107,7 @@ class ScoreUpdates:
             ACTIONS.labels(parsed.action_type).inc()
             headers |= _rate_limit(outcome.standing)
         trace.get_current_span().set_attribute("podium.user", caller.claims.sub)
-        return Response(msgspec.json.encode(outcome.answer), media_type="application/json", headers=headers)
+        return Response(outcome.body, media_type="application/json", headers=headers)
 
 
 def make_router(updates: Callable[[], ScoreUpdates]) -> APIRouter:

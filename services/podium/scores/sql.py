@@ -3,7 +3,7 @@
 from podium.common.seasons import GATE, SEASON_BITS
 
 LOCK_PLAYERS = f"""
-SELECT user_id, username, total_actions, recent, action_times, restriction, restricted_until
+SELECT user_id, total_actions, recent, action_times, restriction, restricted_until
 FROM player WHERE user_id = ANY($1::text[]) AND (SELECT pg_advisory_xact_lock_shared({GATE})) IS NOT NULL
 ORDER BY user_id FOR UPDATE
 """  # noqa: S608
@@ -19,22 +19,17 @@ SELECT user_id, username FROM unnest($1::text[], $2::text[]) AS new (user_id, us
 ORDER BY user_id COLLATE "C" ON CONFLICT DO NOTHING
 """
 
-LOOK_UP_ACTIONS = """
-SELECT asked.user_id, asked.action_id, a.body_sha256, a.response, clock_timestamp() AS now
-FROM unnest($1::text[], $2::text[]) AS asked (user_id, action_id)
+READ = """
+SELECT asked.number, a.body_sha256, a.response, clock_timestamp() AS now,
+  coalesce(b.season, 1) AS season, s.score, s.version, s.reached_at, s.total_actions
+FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (user_id, action_id, board, number)
 LEFT JOIN action_log a ON a.user_id = asked.user_id AND a.action_id = asked.action_id
-"""
-"""Every asked action gives a row, so the primary's clock comes along without a statement of its own."""
-
-READ_SCORES = """
-SELECT asked.board, asked.user_id, coalesce(b.season, 1) AS season,
-  s.username, s.score, s.version, s.reached_at, s.last_updated, s.total_actions, s.hidden
-FROM unnest($1::text[], $2::text[]) AS asked (board, user_id)
 LEFT JOIN board_state b ON b.board = asked.board
 LEFT JOIN user_score s ON s.board = asked.board AND s.user_id = asked.user_id
 """
-"""Every asked pair gives a row, with the season that runs and, where there is one, the score of that season or of one
-before. Not locked: a score is only written under its player's lock, or moved away when its season has ended.
+"""Every asked action and board gives a row: what was logged of the action, the season that runs, and, where there is
+one, the user's score of that season or of one before; and the primary's clock. Scores are not locked: one is only
+written under its player's lock, or moved away when its season has ended.
 """
 
 ARCHIVE_SCORES = f"""
@@ -70,15 +65,16 @@ WITH logged AS (
     total_actions = excluded.total_actions, hidden = excluded.hidden
 ), players AS (
   UPDATE player p SET username = new.username, total_actions = new.total_actions,
-    recent = new.recent::timestamptz[], action_times = new.action_times::jsonb, updated_at = new.updated_at
-  FROM unnest($23::text[], $24::text[], $25::bigint[], $26::text[], $27::text[], $28::timestamptz[])
-    AS new (user_id, username, total_actions, recent, action_times, updated_at)
+    recent = p.recent[new.left_the_window + 1 :] || new.accepted::timestamptz[],
+    action_times = coalesce(new.action_times::jsonb, p.action_times), updated_at = new.updated_at
+  FROM unnest($23::text[], $24::text[], $25::bigint[], $26::int[], $27::text[], $28::text[], $29::timestamptz[])
+    AS new (user_id, username, total_actions, left_the_window, accepted, action_times, updated_at)
   WHERE p.user_id = new.user_id
 )
 INSERT INTO outbox (event_id, subject, payload, traceparent)
-SELECT * FROM unnest($29::uuid[], $30::text[], $31::bytea[], $32::text[])
+SELECT * FROM unnest($30::uuid[], $31::text[], $32::bytea[], $33::text[])
 """
-"""Everything that a batch changes, in one round trip."""
+"""Everything that a batch changes, in one round trip. Of a player's times only what left and what came is sent."""
 
 DELETE_EVENTS = "DELETE FROM outbox WHERE event_id = ANY($1::uuid[])"
 

@@ -4,12 +4,12 @@ Times are integers of Unix microseconds on both sides, so nothing is rounded.
 """
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import msgspec
 
 from podium.common.bus import SCORE_UPDATED
@@ -30,7 +30,7 @@ from podium.scores.domain import (
 )
 from podium.scores.domain_limits import SECOND
 from podium.scores.domain_rules import Award, Rules
-from podium.scores.pool import FOR_EVER, Connection, Pool, connected, db_span, transaction
+from podium.scores.pool import FOR_EVER, PG_EPOCH, Connection, Pool, connected, db_span, transaction
 
 MAX_CHANGES_PER_EVENT = 1024
 """Entries of one event; at some 400 bytes each it stays well below NATS's largest message of 1 MB."""
@@ -60,6 +60,9 @@ class _Players(msgspec.Struct, frozen=True):
 
     updates: list[Change]
     event_id: str = msgspec.field(name="eventId")
+
+
+_ANSWER = msgspec.json.Decoder(Answer)
 
 
 class _PlayersMissing(Exception):
@@ -96,6 +99,7 @@ class ScoreStore:
     ) -> Committed:
         async with transaction(connection):
             state, ended, now = await self._read(connection, updates)
+            before = {user: (len(player.recent), bool(player.action_times)) for user, player in state.players.items()}
             decision = decide(state, updates, self._rules, now)
             events = _events(decision.changes, traceparent)
             if decision.logged:
@@ -103,7 +107,7 @@ class ScoreStore:
                     with db_span("DELETE user_score, INSERT season_score"):
                         await connection.execute(sql.ARCHIVE_SCORES, *_columns(ended))
                 with db_span("INSERT action_log, user_score, outbox"):
-                    await connection.execute(sql.WRITE, *_write_arguments(decision, events))
+                    await connection.execute(sql.WRITE, *_write_arguments(decision, events, before))
         return Committed(decision.outcomes, events)
 
     async def _read(
@@ -118,49 +122,40 @@ class ScoreStore:
             players = await connection.fetch(sql.LOCK_PLAYERS, users)
         if len(players) < len(users):
             raise _PlayersMissing
+        asked = [(update, board) for update in updates for board in _boards(update)]
         # A statement of its own: its snapshot must be younger than the locks, to see what their last holders logged.
-        with db_span("SELECT action_log"):
-            logged = await connection.fetch(
-                sql.LOOK_UP_ACTIONS, [update.user_id for update in updates], [update.action_id for update in updates]
+        with db_span("SELECT action_log, user_score"):
+            rows = await connection.fetch(
+                sql.READ,
+                [update.user_id for update, _ in asked],
+                [update.action_id for update, _ in asked],
+                [board for _, board in asked],
             )
-        targets = {
-            (board.name, update.user_id)
-            for update in updates
-            if isinstance(update.verdict, Award)
-            for board in update.verdict.boards
-        }
-        with db_span("SELECT user_score"):
-            rows = await connection.fetch(sql.READ_SCORES, *_columns(targets)) if targets else []
-        scores, ended = _scores(rows)
-        state = State(
-            players={row["user_id"]: _player(row) for row in players},
-            scores=scores,
-            log={
-                (row["user_id"], row["action_id"]): Logged(
-                    row["body_sha256"], msgspec.json.decode(row["response"], type=Answer)
-                )
-                for row in logged
-                if row["body_sha256"] is not None
-            },
-        )
-        return state, ended, max(row["now"] for row in logged)
+        state = State({player[0]: _player(*player) for player in players}, {}, {})
+        ended = []
+        now = 0
+        for number, body_sha256, response, clock, season, score, version, reached_at, total_actions in rows:
+            update, board = asked[number - 1]
+            now = max(now, clock)
+            if body_sha256 is not None:
+                state.log[update.user_id, update.action_id] = Logged(body_sha256, _ANSWER.decode(response))
+            if board is None:
+                continue
+            key = (board, update.user_id)
+            floor = first_version(season)
+            if version is not None and version >= floor:
+                state.scores[key] = ScoreState(*key, "", score, version, reached_at + PG_EPOCH, 0, total_actions)
+            else:
+                state.scores[key] = ScoreState(*key, version=floor)
+                if version is not None:
+                    ended.append(key)
+        return state, list(dict.fromkeys(ended)), now + PG_EPOCH
 
 
-def _scores(rows: Sequence[asyncpg.Record]) -> tuple[dict[tuple[str, str], ScoreState], list[tuple[str, str]]]:
-    """The scores of the running seasons by (board, user), new ones included, and the keys of those that have ended."""
-    scores: dict[tuple[str, str], ScoreState] = {}
-    ended = []
-    for row in rows:
-        values = dict(row)
-        key = (values["board"], values["user_id"])
-        floor = first_version(values.pop("season"))
-        if values["version"] is not None and values["version"] >= floor:
-            scores[key] = ScoreState(**values)
-            continue
-        scores[key] = ScoreState(*key, version=floor)
-        if values["version"] is not None:
-            ended.append(key)
-    return scores, ended
+def _boards(update: Update) -> Sequence[str | None]:
+    """The boards that an update would move; one None where it moves none."""
+    verdict = update.verdict
+    return [board.name for board in verdict.boards] if isinstance(verdict, Award) else [None]
 
 
 def _columns(rows: Any, width: int = 2) -> tuple[list[Any], ...]:
@@ -168,17 +163,31 @@ def _columns(rows: Any, width: int = 2) -> tuple[list[Any], ...]:
     return columns or tuple([] for _ in range(width))
 
 
-def _player(row: asyncpg.Record) -> PlayerState:
-    times: dict[str, list[float]] = msgspec.json.decode(row["action_times"])
+def _player(
+    user_id: str,
+    total_actions: int,
+    recent: list[int],
+    action_times: str,
+    restriction: str | None,
+    restricted_until: int | None,
+) -> PlayerState:
+    if restricted_until is not None:
+        restricted_until = None if restricted_until == FOR_EVER else restricted_until + PG_EPOCH
     return PlayerState(
-        user_id=row["user_id"],
-        username=row["username"],
-        total_actions=row["total_actions"],
-        recent=row["recent"],
-        action_times={kind: [round(second * SECOND) for second in seconds] for kind, seconds in times.items()},
-        restriction=row["restriction"],
-        restricted_until=None if row["restricted_until"] == FOR_EVER else row["restricted_until"],
+        user_id,
+        "",
+        total_actions,
+        [time + PG_EPOCH for time in recent],
+        0,
+        {} if action_times == "{}" else _action_times(action_times),
+        restriction,
+        restricted_until,
     )
+
+
+def _action_times(text: str) -> dict[str, list[int]]:
+    times: dict[str, list[float]] = msgspec.json.decode(text)
+    return {kind: [round(second * SECOND) for second in seconds] for kind, seconds in times.items()}
 
 
 def _events(changes: Sequence[Change], traceparent: str | None) -> list[Event]:
@@ -192,57 +201,59 @@ def _events(changes: Sequence[Change], traceparent: str | None) -> list[Event]:
     return events
 
 
-def _write_arguments(decision: Decision, events: Sequence[Event]) -> tuple[list[Any], ...]:
+def _write_arguments(
+    decision: Decision, events: Sequence[Event], before: Mapping[str, tuple[int, bool]]
+) -> tuple[list[Any], ...]:
     """The columns of ``sql.WRITE``, in the order of its parameters."""
-    logged = _columns(
-        (
-            update.user_id,
-            update.action_id,
-            update.action_type,
-            answer.score_increase,
-            update.timestamp,
-            at,
-            msgspec.json.encode(update.metadata).decode(),
-            update.body_sha256,
-            _inet(update.ip_address),
-            update.device_info,
-            update.request_signature,
-            msgspec.json.encode(answer).decode(),
-            update.trace_id,
-        )
-        for update, answer, at in decision.logged
+    updates = [update for update, _, _ in decision.logged]
+    outcomes = [accepted for _, accepted, _ in decision.logged]
+    scores = decision.scores.values()
+    players = decision.players.values()
+    return (
+        [update.user_id for update in updates],
+        [update.action_id for update in updates],
+        [update.action_type for update in updates],
+        [accepted.answer.score_increase for accepted in outcomes],
+        [update.timestamp - PG_EPOCH for update in updates],
+        [at - PG_EPOCH for _, _, at in decision.logged],
+        [update.metadata for update in updates],
+        [update.body_sha256 for update in updates],
+        [_inet(update.ip_address) for update in updates],
+        [update.device_info for update in updates],
+        [update.request_signature for update in updates],
+        [accepted.body.decode() for accepted in outcomes],
+        [update.trace_id for update in updates],
+        [score.board for score in scores],
+        [score.user_id for score in scores],
+        [score.username for score in scores],
+        [score.score for score in scores],
+        [score.version for score in scores],
+        [score.reached_at - PG_EPOCH for score in scores],
+        [score.last_updated - PG_EPOCH for score in scores],
+        [score.total_actions for score in scores],
+        [score.hidden for score in scores],
+        [player.user_id for player in players],
+        [player.username for player in players],
+        [player.total_actions for player in players],
+        [before[player.user_id][0] - len(player.recent) + player.accepted for player in players],
+        ["{" + ",".join(map(rfc3339, player.recent[-player.accepted :])) + "}" for player in players],
+        [_action_times_text(player, before[player.user_id][1]) for player in players],
+        [player.recent[-1] - PG_EPOCH for player in players],
+        [event.event_id for event in events],
+        [event.subject for event in events],
+        [event.payload for event in events],
+        [event.traceparent for event in events],
     )
-    scores = _columns(
-        (
-            score.board,
-            score.user_id,
-            score.username,
-            score.score,
-            score.version,
-            score.reached_at,
-            score.last_updated,
-            score.total_actions,
-            score.hidden,
-        )
-        for score in decision.scores.values()
-    )
-    players = _columns(
-        (
-            player.user_id,
-            player.username,
-            player.total_actions,
-            "{" + ",".join(map(rfc3339, player.recent)) + "}",
-            msgspec.json.encode(
-                {kind: [time / SECOND for time in times] for kind, times in player.action_times.items()}
-            ).decode(),
-            player.recent[-1],
-        )
-        for player in decision.players.values()
-    )
-    outbox = _columns((event.event_id, event.subject, event.payload, event.traceparent) for event in events)
-    return *logged, *scores, *players, *outbox
 
 
+def _action_times_text(player: PlayerState, had_some: bool) -> str | None:
+    if not player.action_times and not had_some:
+        return None
+    seconds = {kind: [time / SECOND for time in times] for kind, times in player.action_times.items()}
+    return msgspec.json.encode(seconds).decode()
+
+
+@lru_cache(maxsize=65_536)
 def _inet(address: str | None) -> str | None:
     if address is None:
         return None

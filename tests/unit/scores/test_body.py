@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podium.scores.domain_body import MAX_DEPTH, MAX_INTEGER, MalformedBody, parse_body, parse_date_time
+from podium.scores.domain_body import (
+    MAX_DEPTH,
+    MAX_INTEGER,
+    MalformedBody,
+    _parse_any,
+    _parse_plain,
+    parse_body,
+    parse_date_time,
+)
 
 TIMESTAMP = "2026-01-01T00:00:00Z"
 
@@ -39,6 +47,41 @@ json_values = st.recursive(
 def test_any_sensible_data_is_read_as_sent(data: Any) -> None:
     """Whatever JSON within the bounds: the data comes out as it went in."""
     assert parse_body(body(data=data)).data == data
+
+
+edits = st.lists(st.tuples(st.integers(0, 200), st.sampled_from(b'"\\{}[],:0e-.9 \n\x7fa\xc3')), max_size=3)
+
+
+@given(json_values, edits, st.booleans())
+def test_the_quick_reading_and_the_strict_one_agree(data: Any, changes: list[tuple[int, int]], compact: bool) -> None:
+    """A body as most clients write it takes a short cut, which reads the same and lets nothing else pass."""
+    document = {"actionId": "a1", "actionMetadata": {"type": "win", "timestamp": TIMESTAMP, "additionalData": data}}
+    text = bytearray(json.dumps(document, separators=(",", ":") if compact else None).encode())
+    for position, byte in changes:
+        text[position % len(text)] = byte
+    quick = _parse_plain(bytes(text))
+    if quick is not None:
+        assert quick == _parse_any(bytes(text))
+
+
+@pytest.mark.parametrize(
+    "data",
+    ['{"a":1,"a":1}', '{"a":[{"b":1,"b":2}]}', "1e999", "NaN", "01", "[1,]", "9" * 30, "[" * 31 + "]" * 31, "1e-20000"],
+)
+def test_the_quick_reading_sees_what_the_strict_one_sees(data: str) -> None:
+    """Doubled names, numbers beyond the bounds and deep nesting do not pass by the short cut."""
+    quick = _parse_plain(raw(data))
+    if quick is None:
+        return
+    assert quick == _parse_any(raw(data))
+
+
+def test_common_bodies_take_the_short_cut() -> None:
+    """Which is what it is for."""
+    assert _parse_plain(body(data={})) is not None
+    assert _parse_plain(body(data={"level": 3, "tags": ["a", "b"]})) is not None
+    assert _parse_plain(raw('{}},"x":{"y":{}')) is None
+    assert _parse_plain(b'{"actionId":"a",' + raw("{}")[1:]) is None
 
 
 @given(st.binary(max_size=200))

@@ -1,10 +1,10 @@
 """The decision: idempotent, exact, and the same in one batch as in many."""
 
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from podium.common.rules import MAX_SCORE, Action, Board, PointsFrom, Tier
 from podium.scores.domain import Accepted, Decision, PlayerState, Replayed, State, Update, decide
@@ -32,7 +32,7 @@ def update(user: str = "u", action_id: str = "a", kind: str = "win", points: int
         action_id=action_id,
         action_type=kind,
         timestamp=NOW,
-        metadata={},
+        metadata="{}",
         body_sha256=f"{action_id}{kind}{points}".encode(),
         verdict=RULES.assess(kind, {"points": points}),
     )
