@@ -171,7 +171,7 @@ board_state = Table(
     metadata,
     Column("board", _id, primary_key=True),
     Column("season", Integer, nullable=False, server_default="1"),
-    Column("season_started_at", _time, nullable=False, server_default=func.now()),
+    Column("season_started_at", _time, server_default=func.now(), comment="null while the first season runs"),
     Column("due_at", _time, comment="when the schedule resets it next"),
     Column("schedule", Text, comment="the cron expression of due_at"),
 )

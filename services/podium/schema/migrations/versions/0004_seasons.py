@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
@@ -35,6 +35,7 @@ def upgrade() -> None:
         SELECT board, season, max(archived_at), count(*) FROM season_score GROUP BY board, season
         """
     )
+    op.alter_column("board_state", "season_started_at", nullable=True, comment="null while the first season runs")
     op.add_column(
         "board_state",
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True, comment="when the schedule resets it next"),
@@ -62,4 +63,6 @@ def downgrade() -> None:
     op.drop_index("season_score_ranking", table_name="season_score")
     op.drop_column("board_state", "schedule")
     op.drop_column("board_state", "due_at")
+    op.execute("UPDATE board_state SET season_started_at = now() WHERE season_started_at IS NULL")
+    op.alter_column("board_state", "season_started_at", nullable=False, comment=None)
     op.drop_table("season")
