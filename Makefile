@@ -8,6 +8,8 @@ DEV := PYTHONPATH=$(CURDIR)/hack $(PYTHON) -m podium_dev
 VENV_PYTHON := $(VENV)/bin/python
 DEMO ?=
 TESTS ?=
+BENCH ?=
+LOAD := PYTHONPATH=services:operator:hack:. $(VENV_PYTHON) -m tests.load
 
 ##@ Run it
 .PHONY: up
@@ -80,6 +82,19 @@ openapi: $(VENV)/.installed ## Write the published OpenAPI document from the ser
 .PHONY: docs
 docs: $(VENV)/.installed ## Write the field tables of docs/resource.md from the CRD
 	@$(VENV_PYTHON) hack/checks/reference.py
+
+##@ Measure it
+.PHONY: bench
+bench: $(VENV)/.installed ## All benches, one after the other; tables, ratios and build/bench/*.json
+	@$(LOAD) all $(BENCH)
+
+.PHONY: bench-write
+bench-write: $(VENV)/.installed ## Score updates beside a Go service (BENCH="--rounds 1 --seconds 3" is short)
+	@$(LOAD) write $(BENCH)
+
+.PHONY: bench-read
+bench-read: $(VENV)/.installed ## Scoreboard reads beside a plain FastAPI + Redis read
+	@$(LOAD) read $(BENCH)
 
 .PHONY: help
 help: ## This list

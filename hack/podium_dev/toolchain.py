@@ -28,6 +28,13 @@ class GoSet:
     folder: str
     programs: dict[str, str]
     ldflags: str = "-s -w"
+    parent: Path = _GO_SETS
+    """Where the folder lies."""
+
+    @property
+    def source(self) -> Path:
+        """The folder with go.mod, go.sum and the sources, all of them directly in it."""
+        return self.parent / self.folder
 
 
 _KUBERNETES = (
@@ -84,6 +91,11 @@ def ensure(tool: str) -> Path:
         )
     go_set = _OWNER[tool]
     return _go_set_directory(go_set) / go_set.programs[tool]
+
+
+def ensure_set(go_set: GoSet) -> Path:
+    """The directory with a set's programs, built first if the cache does not hold it. Raises StageError."""
+    return _go_set_directory(go_set)
 
 
 def ensure_all(tools: tuple[str, ...]) -> None:
@@ -181,14 +193,14 @@ def _go_root() -> Path:
 
 def _go_set_name(go_set: GoSet) -> str:
     digest = hashlib.sha256(f"{versions.GO_WHEEL}\0{go_set.ldflags}".encode())
-    for source in sorted((_GO_SETS / go_set.folder).iterdir()):
+    for source in sorted(go_set.source.iterdir()):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     return f"tools/{go_set.folder}-{digest.hexdigest()[:12]}"
 
 
 def _go_set_directory(go_set: GoSet, shown: Stage | None = None) -> Path:
     def build(target: Path) -> None:
-        source = _GO_SETS / go_set.folder
+        source = go_set.source
         package = "tool" if "\ntool" in (source / "go.mod").read_text() else "."
         log = cache.root() / "logs" / f"build-{go_set.folder}.log"
         if shown is not None:

@@ -13,7 +13,8 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,22 @@ _TEMPLATE = "podium_template"
 _DATABASE_USER = "podium"
 
 
+@dataclass(frozen=True)
+class Overrides:
+    """Settings that replace those of tests: ``postgresql.conf``, ``redis.conf``, and NATS's ``jetstream`` block."""
+
+    postgres: Mapping[str, str] = field(default_factory=dict)
+    redis: Mapping[str, str] = field(default_factory=dict)
+    jetstream: Mapping[str, str] = field(default_factory=dict)
+
+
+_TESTS = Overrides()
+
+
 class Postgres:
     """PostgreSQL with a migrated template database, from which each test's database is copied."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, overrides: Overrides = _TESTS) -> None:
         self.port = free_ports(1)[0]
         self.password = secrets.token_hex(8)
         self._numbers = itertools.count(1)
@@ -59,6 +72,7 @@ class Postgres:
             "max_connections": "300",
             "shared_buffers": "64MB",
             "max_wal_senders": "4",
+            **overrides.postgres,
         }
         self._initdb = Process(
             [
@@ -133,7 +147,7 @@ class Postgres:
 class RedisCluster:
     """Redis Cluster: node ``i`` below ``SHARDS`` is made a primary, node ``SHARDS + i`` its replica."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, overrides: Overrides = _TESTS) -> None:
         self.password = secrets.token_hex(8)
         ports = free_ports(4 * SHARDS)
         self.ports, self._bus_ports = ports[: 2 * SHARDS], ports[2 * SHARDS :]
@@ -155,6 +169,7 @@ class RedisCluster:
                 'save ""',
                 "repl-diskless-sync yes",
                 "repl-diskless-sync-delay 0",
+                *(f"{key} {value}" for key, value in overrides.redis.items()),
             ]
             config.write_text("\n".join(lines) + "\n")
             self.processes.append(
@@ -227,16 +242,18 @@ class RedisCluster:
 class Nats:
     """One NATS server with JetStream and a user with a password."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, overrides: Overrides = _TESTS) -> None:
         self.port = free_ports(1)[0]
         self.user = "podium"
         self.password = secrets.token_hex(8)
         home = directory / "nats"
         home.mkdir()
         config = home / "nats.conf"
+        jetstream = {"store_dir": f'"{home}"', "max_file": "1GB", "max_mem": "256MB", **overrides.jetstream}
+        options = ", ".join(f"{key}: {value}" for key, value in jetstream.items())
         config.write_text(
             f'host: "127.0.0.1"\nport: {self.port}\n'
-            f'jetstream {{ store_dir: "{home}", max_file: 1GB, max_mem: 256MB }}\n'
+            f"jetstream {{ {options} }}\n"
             f'authorization {{ user: "{self.user}", password: "{self.password}" }}\n'
         )
         self.process = Process([find_binary("nats-server"), "-c", str(config)], home / "log", self._answers)
@@ -256,10 +273,10 @@ class Nats:
 class Stores:
     """The three stores, running."""
 
-    def __init__(self, directory: Path) -> None:
-        self.postgres = Postgres(directory)
-        self.redis = RedisCluster(directory)
-        self.nats = Nats(directory)
+    def __init__(self, directory: Path, overrides: Overrides = _TESTS) -> None:
+        self.postgres = Postgres(directory, overrides)
+        self.redis = RedisCluster(directory, overrides)
+        self.nats = Nats(directory, overrides)
 
     def start(self) -> None:
         """Start all of them at once and return when all answer."""
@@ -297,10 +314,10 @@ def environment_of(settings: DatabaseSettings | RedisSettings | NatsSettings) ->
 
 
 @contextlib.contextmanager
-def running_stores() -> Iterator[Stores]:
+def running_stores(overrides: Overrides = _TESTS) -> Iterator[Stores]:
     """Stores that run inside the ``with`` block."""
     with scratch_directory() as directory:
-        stores = Stores(directory)
+        stores = Stores(directory, overrides)
         try:
             stores.start()
             yield stores
