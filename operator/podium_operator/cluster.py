@@ -45,6 +45,7 @@ SERVICE = Kind("v1", "Service", "services")
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets")
 JOB = Kind("batch/v1", "Job", "jobs")
+CRON_JOB = Kind("batch/v1", "CronJob", "cronjobs")
 REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
 EVENT = Kind("events.k8s.io/v1", "Event", "events")
 HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes", optional=True)
@@ -63,6 +64,7 @@ OWNED = (
     DEPLOYMENT,
     Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     JOB,
+    CRON_JOB,
 )
 """Kinds of the objects that builders make: these are applied (in this order), watched and pruned."""
 

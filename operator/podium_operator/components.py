@@ -11,6 +11,7 @@ from podium_operator.builders import (
     gateway,
     http_route,
     ingress,
+    maintenance,
     migrate,
     nats,
     postgres,
@@ -19,7 +20,7 @@ from podium_operator.builders import (
     services,
 )
 from podium_operator.builders.base import Inputs, checksum
-from podium_operator.spec import JSON, ScoreboardSpec
+from podium_operator.spec import JSON, Postgres, ScoreboardSpec
 
 Builder = Callable[[Inputs], list[JSON]]
 
@@ -34,10 +35,15 @@ class Component:
     """Fields of the spec (in Python's spelling) that the builders see; the others are at their defaults."""
     secrets: tuple[str, ...] = ()
     """Secrets (by suffix) whose change must reach running pods."""
+    keeps_log: bool = False
+    """Whether ``postgres.auditRetention`` concerns it; it is no reason to touch any other user of PostgreSQL."""
 
     def narrowed(self, inputs: Inputs) -> Inputs:
         """The inputs with all that is not declared at its default, so an undeclared dependency cannot be."""
         seen = {name: getattr(inputs.spec, name) for name in self.fields}
+        if "postgres" in seen and not self.keeps_log:
+            default = Postgres().audit_retention
+            seen["postgres"] = inputs.spec.postgres.model_copy(update={"audit_retention": default})
         return replace(
             inputs,
             spec=ScoreboardSpec().model_copy(update=seen),
@@ -52,7 +58,8 @@ class Component:
         stay, so a newer operator restarts nothing.
         """
         narrowed = self.narrowed(inputs)
-        spec = narrowed.spec.model_dump(mode="json", by_alias=False, exclude_none=True)
+        unseen = {} if self.keeps_log else {"postgres": {"audit_retention"}}
+        spec = narrowed.spec.model_dump(mode="json", by_alias=False, exclude_none=True, exclude=unseen)
         part = {name: spec[name] for name in self.fields}
         external = {store: asdict(described) for store, described in narrowed.external.items()}
         return checksum([inputs.version, part, dict(narrowed.secret_checksums), external])
@@ -82,6 +89,7 @@ POSTGRES = Component("postgres", (_own("postgres", postgres.build),), ("postgres
 REDIS = Component("redis", (_own("redis", redis.build),), ("redis",))
 NATS = Component("nats", (_own("nats", nats.build),), ("nats",))
 MIGRATION = Component("migrate", (migrate.build,), ("nats", "postgres", "observability"))
+MAINTENANCE = Component("maintenance", (maintenance.build,), ("postgres",), keeps_log=True)
 APPLICATION = Component(
     "application", (config.build, services.build), APPLICATION_FIELDS, ("clients", "jwt", "signing", "nats", "redis")
 )
@@ -94,7 +102,7 @@ GATEWAY = Component(
 )
 
 STORES = (POSTGRES, REDIS, NATS)
-COMPONENTS = (BASE, *STORES, MIGRATION, APPLICATION, RATELIMIT, GATEWAY)
+COMPONENTS = (BASE, *STORES, MIGRATION, MAINTENANCE, APPLICATION, RATELIMIT, GATEWAY)
 """All components, in the order in which they are applied."""
 
 

@@ -7,7 +7,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from podium_operator.spec_base import JSON, Model, Quantity, Resources, SecretRef, default_resources, rules
+from podium_operator.spec_base import (
+    JSON,
+    Duration,
+    Model,
+    Quantity,
+    Resources,
+    SecretRef,
+    default_resources,
+    rules,
+)
+
+ALSO_EXTERNAL = frozenset({"external", "audit_retention"})
+"""Fields that mean the same for an external store."""
 
 
 class ExternalStore(Model):
@@ -39,7 +51,7 @@ def _default_fields(model: type[BaseModel]) -> dict[str, str]:
         value = field.get_default(call_default_factory=True)
         if isinstance(value, Resources):
             found |= {f"{name}.{part}": _literal(dict(getattr(value, part))) for part in ("requests", "limits")}
-        elif name != "external":
+        elif name not in ALSO_EXTERNAL:
             found[field.alias or name] = _literal(value)
     return found
 
@@ -162,6 +174,18 @@ class Postgres(Model):
     )
     resources: Resources = Field(
         default_factory=default_resources("50m", "128Mi", "512Mi"), description="Compute resources of each instance."
+    )
+    audit_retention: Duration = Field(
+        default="90d",
+        description="How long the log of accepted actions is kept, a day or more. An actionId is unique per user, and "
+        "a repeat gets the first answer, for as long.",
+        json_schema_extra=rules(
+            (
+                "self.matches('^[1-9][0-9]{0,3}d$') || "
+                "(self.matches('^[0-9]{1,5}h$') && duration(self) >= duration('24h'))",
+                "auditRetention must be a day or more and 9999d at most, in days or hours, for example 90d",
+            )
+        ),
     )
     external: ExternalStore | None = Field(
         default=None,

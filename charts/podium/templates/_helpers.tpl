@@ -40,7 +40,7 @@ nobody may grant what they do not have. */}}
   resources: [controllerrevisions]
   verbs: [get, list, create, patch, delete]
 - apiGroups: [batch]
-  resources: [jobs]
+  resources: [jobs, cronjobs]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]

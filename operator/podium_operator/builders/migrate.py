@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from podium_operator.builders import config
 from podium_operator.builders.base import (
     PODIUM_UID,
@@ -29,7 +31,7 @@ VARIABLES = ("PODIUM_DATABASE_", "PODIUM_NATS_", "PODIUM_NAME", "OTEL_")
 
 def build(inputs: Inputs) -> list[JSON]:
     """ServiceAccount, NetworkPolicy and a Job whose name holds a checksum of its pod, because that is immutable."""
-    pod = _pod(inputs)
+    pod = schema_pod(inputs, COMPONENT, secrets=SECRETS, variables=VARIABLES)
     # Another database needs a migration of its own, though its Secret may have the old name.
     external = {store: inputs.external[store].checksum for store in SECRETS if store in inputs.external}
     digest = checksum([pod, external] if external else pod)
@@ -51,25 +53,34 @@ def build(inputs: Inputs) -> list[JSON]:
     ]
 
 
-def _pod(inputs: Inputs) -> JSON:
-    volumes, mounts = config.secret_mounts(inputs, SECRETS)
-    shared = [{"name": k, "value": v} for k, v in config.environment(inputs).items() if k.startswith(VARIABLES)]
+def schema_pod(
+    inputs: Inputs,
+    component: str,
+    *,
+    secrets: tuple[str, ...],
+    variables: tuple[str, ...],
+    arguments: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+) -> JSON:
+    """A pod that runs ``python -m podium.schema`` once, with the shared settings that begin like ``variables``."""
+    volumes, mounts = config.secret_mounts(inputs, secrets)
+    shared = {k: v for k, v in config.environment(inputs).items() if k.startswith(variables)}
+    own = {**shared, "OTEL_SERVICE_NAME": f"podium-{component}", **(environment or {})}
     return {
         "restartPolicy": "Never",
-        "serviceAccountName": inputs.object_name(COMPONENT),
+        "serviceAccountName": inputs.object_name(component),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_security(fs_group=PODIUM_UID),
         "containers": [
             {
-                "name": COMPONENT,
+                "name": component,
                 "image": inputs.images.podium,
                 "imagePullPolicy": inputs.images.pull_policy,
-                "command": [PYTHON, "-m", "podium.schema"],
+                "command": [PYTHON, "-m", "podium.schema", *arguments],
                 "env": [
-                    *shared,
-                    {"name": "OTEL_SERVICE_NAME", "value": "podium-migrate"},
-                    *config.secret_environment(inputs, SECRETS),
+                    *({"name": name, "value": value} for name, value in own.items()),
+                    *config.secret_environment(inputs, secrets),
                 ],
                 "resources": Resources(
                     requests={"cpu": "50m", "memory": "128Mi"}, limits={"memory": "512Mi"}

@@ -11,7 +11,7 @@ from podium_operator.spec import JSON
 COMPONENT = "postgres"
 UID = 999
 """User and group of the image: initdb wants a user with a name (docs/images.md)."""
-CLIENTS = ("scores", "scoreboard", "projector", "auth", "analytics", "migrate")
+CLIENTS = ("scores", "scoreboard", "projector", "auth", "analytics", "migrate", "maintenance")
 """Components that use the database."""
 
 _STOP_SECONDS = 60

@@ -63,6 +63,9 @@ async def test_the_examples_are_accepted(world: World, name: str) -> None:
         ({"gateway": {"tlsSecretName": "x"}}, "set exposure to Ingress"),
         ({"gateway": {"trustedProxies": ["10.0.0.1"]}}, "as CIDR"),
         ({"postgres": {"synchronous": "Strict", "instances": 2}}, "instances of 3 or more"),
+        ({"postgres": {"auditRetention": "23h"}}, "a day or more"),
+        ({"postgres": {"auditRetention": "3600s"}}, "in days or hours"),
+        ({"postgres": {"auditRetention": "99999d"}}, "9999d at most"),
         ({"nats": {"replicas": 2}}, "odd number"),
         ({"security": {"accessTokenTTL": "2d"}}, "24h at most"),
         ({"security": {"accessTokenTTL": "25h"}}, "24h at most"),
@@ -99,6 +102,12 @@ async def test_a_refused_duration_is_not_quoted_as_a_failed_conversion(world: Wo
 async def test_points_may_be_taken_away(world: World) -> None:
     """A penalty is an action with negative points."""
     assert await world.write({"actions": [{"type": "foul", "points": -5}], "tiers": [{"name": "a", "minScore": -9}]})
+
+
+async def test_the_retention_of_the_log_is_free_where_the_database_is_external(world: World) -> None:
+    """It is not a matter of who runs the database, and may change."""
+    await world.write({"postgres": {"external": EXTERNAL, "auditRetention": "30d"}})
+    assert await world.write({"postgres": {"external": EXTERNAL, "auditRetention": "36h"}})
 
 
 @pytest.mark.parametrize("name", ["a" * 41, "9lives", "with.dot"])

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from podium_operator import external
-from podium_operator.builders import config, http_route, migrate, ratelimit, services
+from podium_operator.builders import config, http_route, maintenance, migrate, ratelimit, services
 from podium_operator.builders.base import CONFIG_CHECKSUM, External, Inputs
 from podium_operator.components import COMPONENTS, render
 from podium_operator.spec import JSON
@@ -25,6 +25,7 @@ SECRETS: dict[str, dict[str, str]] = {
 BUILDERS = {
     "config": config.build,
     "http_route": http_route.build,
+    "maintenance": maintenance.build,
     "migrate": migrate.build,
     "ratelimit": ratelimit.build,
     "services": services.build,
@@ -79,7 +80,7 @@ def test_a_changed_secret_concerns_only_the_components_that_use_it() -> None:
     """The rate-limit service and the gateway know nothing of the database."""
     before, after = _inputs(), _inputs(postgres={**POSTGRES, "password": "new"})
     changed = {part.name for part in COMPONENTS if part.key(before) != part.key(after)}
-    assert changed == {"postgres", "migrate", "application"}
+    assert changed == {"postgres", "migrate", "maintenance", "application"}
 
 
 def test_a_redis_without_a_password() -> None:

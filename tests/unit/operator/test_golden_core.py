@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from podium_operator.builders import config, defaults, ingress, migrate, services
+from podium_operator.builders import config, defaults, ingress, maintenance, migrate, services
 from tests.unit.operator.golden import assert_golden, case
 
 BUILDERS = {
     "config": config.build,
     "defaults": defaults.build,
     "ingress": ingress.build,
+    "maintenance": maintenance.build,
     "migrate": migrate.build,
     "services": services.build,
 }
