@@ -1,0 +1,146 @@
+"""The ledger: every actionId that clients sent and every answer they got, compared with what the system holds. Pure.
+
+An update is *acknowledged* by a 200. It is *lost* where the system does not hold it, *double* where the system counted
+it more often than clients were told, and whatever else disagrees is *differing*: an answer, a ranking, a watcher's top.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Key(NamedTuple):
+    """What makes an update unique."""
+
+    user_id: str
+    action_id: str
+
+
+class Answer(NamedTuple):
+    """What a 200 said, and what ``action_log`` keeps as the first answer."""
+
+    score: int
+    increase: int
+    total_actions: int
+
+
+class Place(NamedTuple):
+    """One row of a ranking."""
+
+    user_id: str
+    score: int
+
+
+@dataclass
+class Ledger:
+    """What clients know."""
+
+    answers: dict[Key, list[Answer]] = field(default_factory=dict)
+    refused: dict[Key, str] = field(default_factory=dict)
+    """Updates that were refused for good, with the problem's slug."""
+    unsettled: set[Key] = field(default_factory=set)
+    """Updates that were sent and whose fate the client does not know yet."""
+
+    def sent(self, key: Key) -> None:
+        """An update is on its way."""
+        self.unsettled.add(key)
+
+    def answered(self, key: Key, answer: Answer) -> None:
+        """A 200 came; one for each time that the update was sent, if the client is told each time."""
+        self.unsettled.discard(key)
+        self.answers.setdefault(key, []).append(answer)
+
+    def refuse(self, key: Key, slug: str) -> None:
+        """The update was refused for good."""
+        self.unsettled.discard(key)
+        self.refused[key] = slug
+
+    def totals(self) -> dict[str, int]:
+        """The score that acknowledged updates make for each user."""
+        totals: dict[str, int] = defaultdict(int)
+        for key, answers in self.answers.items():
+            totals[key.user_id] += answers[0].increase
+        return dict(totals)
+
+    def counts(self) -> dict[str, int]:
+        """How many updates of each user were acknowledged."""
+        return dict(Counter(key.user_id for key in self.answers))
+
+
+@dataclass(frozen=True)
+class Books:
+    """What PostgreSQL holds of the ledger's users.
+
+    ``log`` has the rows of ``action_log`` for the keys that were asked for, ``rows`` how many there are in all by user,
+    ``scores`` the user's row of ``user_score``.
+    """
+
+    log: Mapping[Key, Sequence[Answer]]
+    rows: Mapping[str, int]
+    scores: Mapping[str, int]
+
+
+@dataclass
+class Verdict:
+    """The findings, a sentence each; an empty one is what is wanted."""
+
+    lost: list[str] = field(default_factory=list)
+    double: list[str] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found."""
+        return not (self.lost or self.double or self.differing)
+
+    def findings(self) -> list[str]:
+        """All sentences."""
+        kinds = {"lost": self.lost, "double": self.double, "differing": self.differing}
+        return [f"{kind}: {sentence}" for kind, sentences in kinds.items() for sentence in sentences]
+
+
+def audit(ledger: Ledger, books: Books, keys: Iterable[Key] | None = None) -> Verdict:
+    """Compare the ledger with PostgreSQL: single updates of ``keys`` (all if None), and every user's sum and count."""
+    verdict = Verdict()
+    for key in ledger.answers if keys is None else keys:
+        _audit_update(verdict, key, ledger.answers.get(key, []), books.log.get(key, ()))
+    totals, counts = ledger.totals(), ledger.counts()
+    for user_id in {key.user_id for key in (*ledger.answers, *ledger.refused, *ledger.unsettled)}:
+        told, held = totals.get(user_id, 0), books.scores.get(user_id, 0)
+        if held < told:
+            verdict.lost.append(f"user_score of {user_id} is {held}, acknowledged were {told}")
+        elif held > told:
+            verdict.double.append(f"user_score of {user_id} is {held}, acknowledged were {told}")
+        rows, count = books.rows.get(user_id, 0), counts.get(user_id, 0)
+        if rows > count:
+            verdict.double.append(f"action_log has {rows} rows of {user_id}, acknowledged were {count}")
+        elif rows < count:
+            verdict.lost.append(f"action_log has {rows} rows of {user_id}, acknowledged were {count}")
+    verdict.differing += [f"{key} never came to an end" for key in ledger.unsettled]
+    return verdict
+
+
+def _audit_update(verdict: Verdict, key: Key, answers: Sequence[Answer], rows: Sequence[Answer]) -> None:
+    if not answers:
+        return
+    if not rows:
+        verdict.lost.append(f"{key} was acknowledged and is not in action_log")
+    if len(rows) > 1:
+        verdict.double.append(f"{key} has {len(rows)} rows in action_log")
+    if len({*answers, *rows}) > 1:
+        verdict.differing.append(f"{key} was answered with {sorted(set(answers))}, action_log has {sorted(set(rows))}")
+
+
+def differences(name: str, shown: Sequence[Place], truth: Sequence[Place]) -> list[str]:
+    """Where a ranking that is shown differs from the true one; places count from 1."""
+    if list(shown) == list(truth):
+        return []
+    found = [
+        f"{name}: place {place} shows {tuple(one)}, is {tuple(other)}"
+        for place, (one, other) in enumerate(zip(shown, truth, strict=False), start=1)
+        if one != other
+    ]
+    if len(shown) != len(truth):
+        found.append(f"{name}: shows {len(shown)} places, there are {len(truth)}")
+    return found

@@ -1,0 +1,85 @@
+"""How long a fault is felt: from the acknowledgements of updates and the moments at which watchers saw them. Pure.
+
+All times are seconds of one monotonic clock.
+"""
+
+import bisect
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+WINDOW_SECONDS = 1.0
+"""The rate of acknowledgements is that of the last second."""
+
+STEP_SECONDS = 0.1
+"""Resolution of a recovery time."""
+
+NORMAL_SHARE = 0.7
+"""A rate below this share of the rate before the fault is not normal; single seconds of a small machine vary."""
+
+FRESH_SECONDS = 2.0
+"""An acknowledged update that a watcher sees later than this was not shown in time."""
+
+
+class Shown(NamedTuple):
+    """An acknowledged update, and when a watcher saw it or a later one; infinity where it has not yet."""
+
+    acknowledged: float
+    seen: float
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was observed around a fault: when updates were acknowledged (ascending), and when they were shown."""
+
+    acknowledged: Sequence[float]
+    shown: Sequence[Shown]
+
+    def rate(self, begin: float, end: float) -> float:
+        """Acknowledgements a second in the span (begin, end]."""
+        count = bisect.bisect_right(self.acknowledged, end) - bisect.bisect_right(self.acknowledged, begin)
+        return count / (end - begin)
+
+    def last_trouble(self, begin: float, end: float, normal: float) -> float:
+        """The last moment in the span at which the rate was not normal, or an update was not shown in time.
+
+        ``begin`` if there was none. ``normal`` is the rate before the fault.
+        """
+        trouble = begin
+        for step in range(math.floor((end - begin) / STEP_SECONDS) + 1):
+            now = begin + step * STEP_SECONDS
+            if self.rate(now - WINDOW_SECONDS, now) < NORMAL_SHARE * normal:
+                trouble = now
+        late = (min(each.seen, end) for each in self.shown if _was_late(each, begin, end))
+        return max([trouble, *late])
+
+
+def _was_late(shown: Shown, begin: float, end: float) -> bool:
+    """Whether an update was shown late, and within the span; one that may still come in time is not late."""
+    return min(shown.seen, end) - shown.acknowledged > FRESH_SECONDS and shown.seen > begin
+
+
+def sightings(updates: Iterable[tuple[float, int]], seen: Sequence[tuple[float, int]]) -> list[Shown]:
+    """When a watcher saw each of a user's updates.
+
+    ``updates`` are the moment and the score of each acknowledgement, ``seen`` the moment and the score of each snapshot
+    that had the user in it, in the order of time.
+    """
+    times: list[float] = []
+    scores: list[int] = []
+    for moment, score in seen:
+        if not scores or score > scores[-1]:
+            times.append(moment)
+            scores.append(score)
+    found = []
+    for moment, score in updates:
+        index = bisect.bisect_left(scores, score)
+        found.append(Shown(moment, times[index] if index < len(times) else math.inf))
+    return found
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value with at least ``share`` of all values at or below it (nearest rank); 0 of none."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0

@@ -1,0 +1,141 @@
+"""What the system holds: PostgreSQL by SQL, the ranking in Redis, the pages that the API answers."""
+
+import asyncio
+import base64
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import psycopg
+from psycopg.rows import TupleRow
+
+from tests.chaos.forward import forwarded
+from tests.chaos.ledger import Answer, Books, Key, Place
+from tests.support.client import Client
+from tests.support.instance import Instance, Object
+
+BOARD = "default"
+
+ROLE = "podium.dev/role"
+"""Label by which Patroni says which pod leads."""
+
+PAGE = 1000
+"""Places of the longest page that the API gives."""
+
+CONNECT_SECONDS = 5
+
+_LOG = """
+SELECT user_id, action_id, score_increase, (response->>'score')::bigint, (response->>'totalActions')::bigint
+FROM action_log JOIN unnest(%s::text[], %s::text[]) AS asked (user_id, action_id) USING (user_id, action_id)
+"""
+_ROWS = "SELECT user_id, count(*) FROM action_log WHERE user_id = ANY(%s) GROUP BY user_id"
+_SCORES = "SELECT user_id, score FROM user_score WHERE board = %s AND user_id = ANY(%s)"
+_RANKING = """
+SELECT user_id, score FROM user_score WHERE board = %s AND NOT hidden ORDER BY score DESC, reached_at, user_id
+"""
+_OUTBOX = """
+SELECT count(*), coalesce(max(extract(epoch FROM clock_timestamp() - created_at)), 0)::float8 FROM outbox
+"""
+
+# -c follows the cluster to the shard of the key; the password comes from its file by way of the environment.
+_REDIS = 'REDISCLI_AUTH=$(cat /etc/podium/secret/password); export REDISCLI_AUTH; exec redis-cli -c --json "$@"'
+
+
+@dataclass
+class Truth:
+    """Looks into the stores of one Scoreboard."""
+
+    instance: Instance
+    client: Client
+    _password: str = field(default="", repr=False)
+
+    @contextlib.asynccontextmanager
+    async def database(self) -> AsyncIterator[psycopg.AsyncConnection[TupleRow]]:
+        """A connection to the primary. Raises AssertionError or ``psycopg.OperationalError`` where there is none."""
+        if not self._password:
+            secret = await asyncio.to_thread(self.instance.get, "secret", f"{self.instance.name}-postgres")
+            self._password = base64.b64decode(secret["data"]["password"]).decode()
+        pod = await self.primary()
+        async with forwarded(self.instance, f"pod/{pod['metadata']['name']}", 5432) as port:
+            connection = await psycopg.AsyncConnection.connect(
+                host="127.0.0.1",
+                port=port,
+                user="podium",
+                password=self._password,
+                dbname="podium",
+                autocommit=True,
+                connect_timeout=CONNECT_SECONDS,
+                options="-c statement_timeout=60000",
+            )
+            async with connection:
+                yield connection
+
+    async def primary(self) -> Object:
+        """The pod of PostgreSQL that leads. Raises AssertionError where none does."""
+        pods = await asyncio.to_thread(self.instance.pods, "postgres")
+        leading = [pod for pod in pods if pod["metadata"]["labels"].get(ROLE) == "primary"]
+        assert len(leading) == 1, f"{len(leading)} pods of PostgreSQL lead"
+        return leading[0]
+
+    async def books(self, users: Sequence[str], keys: Iterable[Key]) -> tuple[Books, list[Place]]:
+        """What PostgreSQL holds of the users and of single updates, and the whole ranking of the board by SQL."""
+        keys = list(keys)
+        log: dict[Key, list[Answer]] = defaultdict(list)
+        async with self.database() as connection:
+            asked = [key.user_id for key in keys], [key.action_id for key in keys]
+            async for user_id, action_id, increase, score, total in await connection.execute(_LOG, asked):
+                log[Key(user_id, action_id)].append(Answer(score, increase, total))
+            rows = await (await connection.execute(_ROWS, [list(users)])).fetchall()
+            scores = await (await connection.execute(_SCORES, [BOARD, list(users)])).fetchall()
+            ranking = await (await connection.execute(_RANKING, [BOARD])).fetchall()
+        return Books(log, dict(rows), dict(scores)), [Place(*row) for row in ranking]
+
+    async def page(self) -> list[Place]:
+        """The longest page of the board that the API gives. Raises ``httpx.HTTPError`` where it gives none."""
+        answer = await self.client.http.get("/api/v1/scoreboard", params={"limit": PAGE})
+        answer.raise_for_status()
+        return [Place(row["userId"], row["score"]) for row in answer.json()["rankings"]]
+
+    async def own_page(self, user_id: str) -> Place:
+        """What the API says of one user. Raises ``httpx.HTTPError`` where it says nothing."""
+        answer = await self.client.http.get(f"/api/v1/scoreboard/users/{user_id}")
+        answer.raise_for_status()
+        return Place(user_id, answer.json()["score"])
+
+    async def redis_ranking(self) -> list[Place]:
+        """The board's sorted set, whole and in its own order. Raises ``subprocess.CalledProcessError``.
+
+        Its scores are negated, its members are the time of the score and the user (docs/architecture.md).
+        """
+        epoch = await self.redis("HGET", f"{{board:{BOARD}}}:meta", "epoch")
+        flat = await self.redis("ZRANGE", f"{{board:{BOARD}}}:{epoch}:rank", "0", "-1", "WITHSCORES")
+        pairs = zip(flat[::2], flat[1::2], strict=True) if flat and not isinstance(flat[0], list) else flat
+        return [Place(member.partition(":")[2], -int(float(score))) for member, score in pairs]
+
+    async def redis(self, *command: str) -> Any:
+        """Run a command on the shard that has its key, from inside the first Redis pod that is ready."""
+        pods = await asyncio.to_thread(self.instance.pods, "redis")
+        ready = [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
+        assert ready, "no Redis pod is ready"
+        exec_ = ("exec", ready[0], "--", "sh", "-c", _REDIS, "redis-cli", *command)
+        return json.loads(await asyncio.to_thread(self.instance.kubectl, *exec_))
+
+    async def outbox(self, connection: psycopg.AsyncConnection[TupleRow]) -> tuple[int, float]:
+        """How many events wait in the outbox, and the age of the oldest in seconds."""
+        row = await (await connection.execute(_OUTBOX)).fetchone()
+        assert row is not None
+        return int(row[0]), float(row[1])
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod is ready."""
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+NOT_YET = (httpx.HTTPError, psycopg.Error, OSError, AssertionError)
+"""What a look into a store raises while the store is away."""

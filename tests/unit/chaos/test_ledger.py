@@ -1,0 +1,126 @@
+"""The ledger finds what was lost, counted twice or told differently, and nothing else."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.chaos.ledger import Answer, Books, Key, Ledger, Place, audit, differences
+
+ANN, BOB = "ann", "bob"
+
+
+def _books(ledger: Ledger) -> Books:
+    """What a system holds that did all right."""
+    log = {key: [answers[0]] for key, answers in ledger.answers.items()}
+    return Books(log, dict(Counter(key.user_id for key in log)), ledger.totals())
+
+
+def _played(updates: list[tuple[str, int]]) -> Ledger:
+    ledger = Ledger()
+    scores: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    for number, (user_id, points) in enumerate(updates):
+        scores[user_id] += points
+        counts[user_id] += 1
+        key = Key(user_id, f"action-{number}")
+        ledger.sent(key)
+        ledger.answered(key, Answer(scores[user_id], points, counts[user_id]))
+    return ledger
+
+
+def _two() -> Ledger:
+    return _played([(ANN, 10), (BOB, 10), (ANN, 25)])
+
+
+UPDATES = st.lists(st.tuples(st.sampled_from([ANN, BOB, "cy"]), st.integers(1, 50)), min_size=1, max_size=20)
+
+
+@given(UPDATES)
+def test_a_system_that_did_all_right_is_clean(updates: list[tuple[str, int]]) -> None:
+    """Whatever was played, a system that holds it once each has no findings."""
+    ledger = _played(updates)
+    assert audit(ledger, _books(ledger)).clean
+
+
+@given(UPDATES, st.data())
+def test_any_missing_update_is_lost(updates: list[tuple[str, int]], data: st.DataObject) -> None:
+    """Whichever update is missing from the books, it is found, and nothing is called double."""
+    ledger = _played(updates)
+    gone = data.draw(st.sampled_from(sorted(ledger.answers)))
+    kept = Ledger({key: answers for key, answers in ledger.answers.items() if key != gone})
+    verdict = audit(ledger, _books(kept))
+    assert any(str(gone) in sentence for sentence in verdict.lost)
+    assert not verdict.double
+
+
+def test_a_score_below_what_was_acknowledged_is_lost() -> None:
+    """The log may be whole, and the score still miss an update."""
+    ledger = _two()
+    held = _books(ledger)
+    assert audit(ledger, Books(held.log, held.rows, {ANN: 25, BOB: 10})).lost
+
+
+def test_a_score_above_what_was_acknowledged_is_double() -> None:
+    """An update that was added twice shows in the score."""
+    ledger = _two()
+    held = _books(ledger)
+    assert audit(ledger, Books(held.log, held.rows, {ANN: 45, BOB: 10})).double
+
+
+def test_an_action_in_the_log_twice_is_double() -> None:
+    """One actionId has one row, in whatever partition."""
+    ledger = _two()
+    held = _books(ledger)
+    key = Key(BOB, "action-1")
+    log = {**held.log, key: [*held.log[key], *held.log[key]]}
+    assert audit(ledger, Books(log, held.rows, held.scores)).double
+
+
+def test_a_row_nobody_was_told_of_is_double() -> None:
+    """An update that was refused, or that nobody sent, must not be in the log."""
+    ledger = _two()
+    ledger.refuse(Key(ANN, "late"), "stale-timestamp")
+    held = _books(ledger)
+    assert audit(ledger, Books(held.log, {**held.rows, ANN: 3}, held.scores)).double
+
+
+def test_two_answers_to_one_action_must_be_the_same() -> None:
+    """A repeat gets the first answer."""
+    ledger = _two()
+    ledger.answered(Key(BOB, "action-1"), Answer(20, 10, 2))
+    assert audit(ledger, _books(ledger)).differing
+
+
+def test_the_answer_must_be_the_one_in_the_log() -> None:
+    """What a client was told is what was written down."""
+    ledger = _two()
+    held = _books(ledger)
+    log = {**held.log, Key(BOB, "action-1"): [Answer(10, 10, 9)]}
+    assert audit(ledger, Books(log, held.rows, held.scores)).differing
+
+
+def test_an_update_without_an_end_is_a_finding() -> None:
+    """A client that repeats always ends at the truth."""
+    ledger = _two()
+    ledger.sent(Key(ANN, "open"))
+    assert audit(ledger, _books(ledger)).differing == [f"{Key(ANN, 'open')} never came to an end"]
+
+
+def test_only_the_keys_that_are_asked_for_are_looked_up() -> None:
+    """A part of the log can be compared, with the sums and counts of all."""
+    ledger = _two()
+    held = _books(ledger)
+    asked = Key(ANN, "action-2")
+    assert audit(ledger, Books({asked: held.log[asked]}, held.rows, held.scores), [asked]).clean
+
+
+def test_rankings_are_compared_place_by_place() -> None:
+    """Order, scores and length count."""
+    truth = [Place(ANN, 35), Place(BOB, 10)]
+    assert differences("view", truth, truth) == []
+    assert differences("view", truth[::-1], truth) == [
+        "view: place 1 shows ('bob', 10), is ('ann', 35)",
+        "view: place 2 shows ('ann', 35), is ('bob', 10)",
+    ]
+    assert differences("view", truth[:1], truth) == ["view: shows 1 places, there are 2"]
