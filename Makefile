@@ -8,6 +8,9 @@ DEV := PYTHONPATH=$(CURDIR)/hack $(PYTHON) -m podium_dev
 VENV_PYTHON := $(VENV)/bin/python
 DEMO ?=
 TESTS ?=
+ROUNDS ?= 1
+SEED ?=
+CHAOS ?=
 BENCH ?=
 LOAD := PYTHONPATH=services:operator:hack:. $(VENV_PYTHON) -m tests.load
 
@@ -65,6 +68,10 @@ $(VENV)/.installed: requirements-dev.lock
 .PHONY: test
 test: $(VENV)/.installed ## Everything: lint, types, charts, unit, integration, operator, end to end (TESTS="--only lint types")
 	@$(VENV_PYTHON) hack/checks/suite.py $(TESTS)
+
+.PHONY: chaos
+chaos: $(VENV)/.installed ## Every fault at random under load; the ledger must stay clean (ROUNDS=n SEED=n CHAOS="--only nats-away")
+	@PYTHONPATH=.:services:hack $(VENV_PYTHON) -m tests.chaos --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 .PHONY: lint
 lint: $(VENV)/.installed ## ruff, mypy --strict, import contracts
