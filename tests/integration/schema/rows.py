@@ -54,4 +54,4 @@ def reach(connection: psycopg.Connection) -> float:
 def indexes(connection: psycopg.Connection, table: str) -> set[str]:
     """Definitions of a table's indexes, without their names."""
     rows = connection.execute("SELECT indexdef FROM pg_indexes WHERE tablename = %s", [table])
-    return {" ".join(part for part in row[0].split() if not part.startswith(table)) for row in rows}
+    return {f"{row[0].partition(' INDEX ')[0]} USING {row[0].partition(' USING ')[2]}" for row in rows}
