@@ -1,7 +1,8 @@
 """How every service's FastAPI app is made: problem documents, health, metrics and one server span per request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -9,7 +10,10 @@ from podium.common import metrics, problems
 from podium.common.health import Health
 from podium.common.telemetry import TraceMiddleware
 
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+Lifespan = (
+    Callable[[FastAPI], AbstractAsyncContextManager[None]]
+    | Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
+)
 
 API_VERSION = "1"
 """Major version of the public interface."""

@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 HEADER = b"x-podium-client-ip"
@@ -16,7 +17,12 @@ def client_ip(scope: Mapping[str, Any]) -> str:
     headers: Iterable[tuple[bytes, bytes]] = scope.get("headers", ())
     given = next((value.decode("latin-1") for name, value in headers if name == HEADER), None)
     peer = scope.get("client")
-    text = given or (peer[0] if peer else "0.0.0.0")
+    return normal_address(given or (peer[0] if peer else ""))
+
+
+@lru_cache(maxsize=65_536)
+def normal_address(text: str) -> str:
+    """An IP address in its usual spelling, IPv4-mapped IPv6 as IPv4; ``"0.0.0.0"`` for anything else."""
     try:
         address = ipaddress.ip_address(text.strip())
     except ValueError:

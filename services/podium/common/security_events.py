@@ -50,8 +50,12 @@ class SecurityEvents:
         sid: str = "",
         ip_address: str = "",
         detail: str = "",
+        trace_id: str | None = None,
     ) -> None:
-        """Queue an event of ``podium.events.security.<kind>``; dropped where the queue is full."""
+        """Queue an event of ``podium.events.security.<kind>``; dropped where the queue is full.
+
+        ``trace_id`` is that of the current span unless given.
+        """
         event = SecurityEvent(
             event_id=str(uuid4()),
             kind=kind,
@@ -60,7 +64,7 @@ class SecurityEvents:
             sid=sid,
             ip_address=ip_address,
             at=rfc3339(datetime.now(UTC)),
-            trace_id=current_trace_id(),
+            trace_id=trace_id or current_trace_id(),
             detail=detail,
         )
         try:

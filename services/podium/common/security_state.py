@@ -50,6 +50,10 @@ class SecurityState:
             return None
         return found
 
+    def is_restricted(self, user_id: str) -> bool:
+        """Whether there is any restriction of the user, also one that has run out; cheap where nobody has one."""
+        return bool(self._restricted) and user_token(user_id) in self._restricted
+
     def apply(self, key: str, value: bytes | None) -> None:
         """Take one entry of the bucket; ``value`` None means it was deleted."""
         if key.startswith(REVOKED_PREFIX):

@@ -86,13 +86,12 @@ def serve(app: FastAPI, settings: ProcessSettings, on_drain: Drain | None = None
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=10,
-        **{"ws": "none", **options},
+        **{"http": "httptools", "ws": "none", **options},
     )
     _DrainingServer(config, on_drain).run()

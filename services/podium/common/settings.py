@@ -142,3 +142,8 @@ class TelemetrySettings(SettingsGroup):
     exporter_otlp_endpoint: str | None = None
     traces_sampler_arg: float = 1.0
     service_name: str | None = None
+
+    @property
+    def records_own_traces(self) -> bool:
+        """Whether a request that is in no trace yet may begin one that somebody will see."""
+        return self.exporter_otlp_endpoint is not None and self.traces_sampler_arg > 0

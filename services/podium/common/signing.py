@@ -53,6 +53,13 @@ _PURPOSE = b"podium/request-signing/v1"
 _COMPONENT_LIST = "(" + " ".join(f'"{name}"' for name in COVERED_COMPONENTS) + ")"
 _SF_STRING = r'"(?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"'
 _PARAMETER = re.compile(rf";([a-z*][a-z0-9_\-.*]*)=(-?[0-9]{{1,15}}|{_SF_STRING})")
+CANONICAL_SIGNATURE_INPUT = re.compile(
+    rb'sig1=(\("@method" "@path" "content-digest" "authorization"\);created=([0-9]{1,15});'
+    rb'nonce="([\x20-\x21\x23-\x5b\x5d-\x7e]{1,128})";keyid="([\x20-\x21\x23-\x5b\x5d-\x7e]*)";alg="hmac-sha256")'
+)
+"""The spelling of a right ``Signature-Input`` that most clients use: the parameters in this order, no escapes. Its
+groups are the serialised parameters, ``created``, ``nonce`` and ``keyid``, as ``parse_signature_input`` reads them."""
+
 _BYTE_SEQUENCE = re.compile(r":([A-Za-z0-9+/]+={0,2}):")
 _PARAMETER_NAMES = frozenset({"created", "nonce", "keyid", "alg"})
 _MASTER_VERSION = re.compile(r"[A-Za-z0-9_-]{1,32}")

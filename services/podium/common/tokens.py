@@ -217,6 +217,10 @@ class TokenVerifier:
         self._cache_size = cache_size
         self._cache_keys: Mapping[str, jwt.PyJWK] | None = None
 
+    def trusted_keys(self) -> object:
+        """The key set in force: another object as soon as it has changed, so that what was verified must be again."""
+        return self._source.keys()
+
     def verify(self, token: str) -> Claims:
         """The claims of a valid token. Raises TokenExpired, or TokenInvalid for every other fault."""
         keys = self._source.keys()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -23,6 +24,7 @@ from podium.common.settings import (
     RedisSettings,
     RulesSettings,
     SigningSettings,
+    TelemetrySettings,
 )
 from podium.common.signing import SigningKeys
 from podium.common.tokens import make_verifier
@@ -31,10 +33,12 @@ from podium.scores.committer import Committer, Settled
 from podium.scores.domain import Update
 from podium.scores.domain_rules import Rules
 from podium.scores.gate import Gate
+from podium.scores.lean import Recognizer
 from podium.scores.nonces import NonceStore
 from podium.scores.openapi import document_security
 from podium.scores.outbox import Outbox
 from podium.scores.pool import open_pool
+from podium.scores.protocol import STATE, LeanUpdates
 from podium.scores.routes import ScoreUpdates, make_router
 from podium.scores.settings import ScoresSettings
 from podium.scores.store import OutboxStore, ScoreStore
@@ -54,6 +58,7 @@ class Settings:
     signing: SigningSettings = field(default_factory=SigningSettings)
     rules: RulesSettings = field(default_factory=RulesSettings)
     scores: ScoresSettings = field(default_factory=ScoresSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
 
 
 def make_rules(settings: Settings) -> Rules:
@@ -101,15 +106,15 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
     verifier = make_verifier(settings.jwt, runtime.security.is_revoked)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         # One connection for each batch in flight, one for the relay, one for the deletion of what was sent.
         pool = await open_pool(settings.database, MAX_IN_FLIGHT + 2)
         redis = make_redis(settings.redis, retries=1)
         outbox = Outbox(OutboxStore(pool), lambda: runtime.bus)
-        committer = Committer(ScoreStore(pool, rules), outbox)
+        nonces = NonceStore(redis, settings.redis.password.get_secret_value() or None)
+        committer = Committer(ScoreStore(pool, rules), outbox, nonces)
         batcher: Batcher[Update, Settled] = Batcher(committer.commit)
         events = SecurityEvents(lambda: runtime.bus)
-        nonces = NonceStore(redis)
         gate = Gate(
             verifier,
             keys,
@@ -119,6 +124,7 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
             signing_required=settings.scores.request_signing == "Required",
         )
         app.state.score_updates = ScoreUpdates(gate, rules, batcher)
+        recognizer = Recognizer(verifier, keys, runtime.security, rules, samples=settings.telemetry.records_own_traces)
         runtime.batcher, runtime.outbox = batcher, outbox
         batcher.start()
         outbox.start()
@@ -128,9 +134,10 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
         )
         await nonces.warm_up()
         try:
-            yield
+            yield {STATE: LeanUpdates(recognizer, rules, batcher, events)}
         finally:
             await batcher.close()
+            await nonces.close()
             await outbox.close()
             for task in runtime.tasks:
                 task.cancel()

@@ -1,7 +1,8 @@
 """Group commit: requests that come in together share a transaction, and each gets its own answer after COMMIT.
 
 At idle a request starts its own batch at once. While batches are in flight, new requests gather for the next one.
-The queue is bounded, and a request that waited too long is refused rather than answered by nobody.
+The queue is bounded by its length and by how long it would take to work it off, and a request that waited too long is
+refused rather than answered by nobody.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from podium.scores.metrics import BATCH_SIZE, QUEUE
@@ -21,13 +22,22 @@ MAX_IN_FLIGHT = 3
 """Batches in flight at once: while one waits for the disk (and a synchronous standby), others read and decide."""
 
 MAX_QUEUE = 4096
-"""Updates that may wait for a batch; at the rate of one process about a second of work."""
+"""Updates that may wait for a batch, however fast they are worked off."""
 
 MAX_WAIT_SECONDS = 5.0
 """How long an update may wait for a batch to take it."""
 
+MAX_EXPECTED_WAIT_SECONDS = 0.05
+"""How long an update may be expected to wait for a batch to take it; beyond it is refused when it comes."""
+
 LINGER_SECONDS = 0.001
-"""How long a batch that is not full gathers more while others are in flight."""
+"""How long a batch that is not full gathers more while others are in flight and updates come fast."""
+
+LINGER_FROM = 8
+"""Updates in a usual batch from which on lingering is worth it: below, it would only cost them time."""
+
+_SMOOTHING = 0.1
+"""Weight of the newest batch in the averages of batch size and rate."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,11 +47,14 @@ class Overloaded(Exception):
     """The queue is full, or the wait was too long: nothing was done."""
 
 
-@dataclass(slots=True, eq=False)
 class _Waiting(Generic[Item, Result]):
-    item: Item
-    future: "asyncio.Future[Result]"
-    deadline: float
+    __slots__ = ("deadline", "gone", "item", "settle")
+
+    def __init__(self, item: Item, settle: "Callable[[Result | BaseException], None]", deadline: float) -> None:
+        self.item = item
+        self.settle = settle
+        self.deadline = deadline
+        self.gone = False
 
 
 class Batcher(Generic[Item, Result]):
@@ -55,6 +68,7 @@ class Batcher(Generic[Item, Result]):
         max_in_flight: int = MAX_IN_FLIGHT,
         max_queue: int = MAX_QUEUE,
         max_wait: float = MAX_WAIT_SECONDS,
+        max_expected_wait: float = MAX_EXPECTED_WAIT_SECONDS,
         linger: float = LINGER_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -63,9 +77,14 @@ class Batcher(Generic[Item, Result]):
         self._max_queue = max_queue
         self._max_in_flight = max_in_flight
         self._max_wait = max_wait
+        self._max_expected_wait = max_expected_wait
         self._linger = linger
         self._clock = clock
         self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._bound = max_queue
+        self._usual_batch = 0.0
+        self._rate = 0.0
+        self._taken_at: float | None = None
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -83,15 +102,30 @@ class Batcher(Generic[Item, Result]):
         """Whether all workers run."""
         return bool(self._workers) and not any(worker.done() for worker in self._workers)
 
+    @property
+    def overloaded(self) -> bool:
+        """Whether another item would be refused now."""
+        return len(self._queue) >= self._bound
+
     async def submit(self, item: Item) -> Result:
         """Wait for the batch that takes ``item``. Raises Overloaded, or what ``commit`` raised for it."""
-        if len(self._queue) >= self._max_queue:
-            raise Overloaded
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(item, future, self._clock() + self._max_wait))
+        waiting = self.add(item, partial(_resolve, future))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            waiting.gone = True
+            raise
+
+    def add(self, item: Item, settle: Callable[[Result | BaseException], None]) -> _Waiting[Item, Result]:
+        """Have ``item`` committed and ``settle`` called with its result or exception. Raises Overloaded."""
+        if len(self._queue) >= self._bound:
+            raise Overloaded
+        waiting: _Waiting[Item, Result] = _Waiting(item, settle, self._clock() + self._max_wait)
+        self._queue.append(waiting)
         self._idle.clear()
         self._arrived.set()
-        return await future
+        return waiting
 
     async def close(self) -> None:
         """Let what waits be committed, then stop."""
@@ -103,16 +137,16 @@ class Batcher(Generic[Item, Result]):
             with suppress(asyncio.CancelledError):
                 await worker
         for waiting in self._queue:
-            if not waiting.future.done():
-                waiting.future.set_exception(Overloaded())
+            waiting.settle(Overloaded())
         self._queue.clear()
 
     async def _work(self) -> None:
         while True:
             while not self._queue:
                 self._arrived.clear()
+                self._taken_at = None
                 await self._arrived.wait()
-            if self._in_flight and len(self._queue) < self._max_batch:
+            if self._in_flight and self._usual_batch >= LINGER_FROM and len(self._queue) < self._max_batch:
                 await asyncio.sleep(self._linger)
             batch = self._take()
             if batch:
@@ -129,14 +163,26 @@ class Batcher(Generic[Item, Result]):
         now = self._clock()
         while self._queue and len(batch) < self._max_batch:
             waiting = self._queue.popleft()
-            if waiting.future.done():  # its request was cancelled
+            if waiting.gone:  # its request was cancelled
                 continue
             if waiting.deadline < now:
-                waiting.future.set_exception(Overloaded())
+                waiting.settle(Overloaded())
                 continue
             batch.append(waiting)
         QUEUE.set(len(self._queue))
+        if batch:
+            self._measure(len(batch), now)
         return batch
+
+    def _measure(self, size: int, now: float) -> None:
+        """Learn how large batches are, and how fast full ones are taken: that rate bounds the queue."""
+        self._usual_batch += _SMOOTHING * (size - self._usual_batch)
+        if self._taken_at is not None and self._queue and now > self._taken_at:
+            rate = size / (now - self._taken_at)
+            self._rate = rate if self._rate == 0 else self._rate + _SMOOTHING * (rate - self._rate)
+            # A whole batch may always wait: the next one takes it.
+            self._bound = min(self._max_queue, max(self._max_batch, int(self._rate * self._max_expected_wait)))
+        self._taken_at = now
 
     async def _run(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
         BATCH_SIZE.observe(len(batch))
@@ -144,18 +190,19 @@ class Batcher(Generic[Item, Result]):
         try:
             results = await self._commit([waiting.item for waiting in batch])
         except asyncio.CancelledError:
-            _settle(batch, [Overloaded()] * len(batch))
+            for waiting in batch:
+                waiting.settle(Overloaded())
             raise
         except Exception as error:
             results = [error] * len(batch)
-        _settle(batch, results)
+        for waiting, result in zip(batch, results, strict=True):
+            waiting.settle(result)
 
 
-def _settle(batch: Sequence[_Waiting[Item, Result]], results: Sequence[Result | BaseException]) -> None:
-    for waiting, result in zip(batch, results, strict=True):
-        if waiting.future.done():
-            continue
-        if isinstance(result, BaseException):
-            waiting.future.set_exception(result)
-        else:
-            waiting.future.set_result(result)
+def _resolve(future: "asyncio.Future[Result]", result: Result | BaseException) -> None:
+    if future.done():
+        return
+    if isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import asyncpg
+import msgspec
 import structlog
 from opentelemetry import trace
 
@@ -12,8 +12,10 @@ from podium.common.database import is_outage
 from podium.common.metrics import STORE_FAILURES
 from podium.common.problems import StoreUnavailable
 from podium.common.telemetry import context_from, format_traceparent, links_to, tracer
+from podium.scores.answers import REPLAYED_NONCE
 from podium.scores.domain import Outcome, Update
 from podium.scores.metrics import COMMIT_SECONDS, SINGLES
+from podium.scores.nonces import NonceStore
 from podium.scores.outbox import Outbox
 from podium.scores.store import Committed, ScoreStore
 
@@ -23,26 +25,45 @@ ATTEMPTS = 3
 _log = structlog.get_logger("podium.scores.commit")
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """The outcome of one update, and the span of the commit that it shared."""
 
     outcome: Outcome
     commit_span: trace.SpanContext
 
 
-class Committer:
-    """Writes batches and starts their events on the way."""
+_REPLAYED = Settled(REPLAYED_NONCE, trace.INVALID_SPAN_CONTEXT)
 
-    def __init__(self, store: ScoreStore, outbox: Outbox) -> None:
+
+class Committer:
+    """Spends nonces, writes batches and starts their events on the way."""
+
+    def __init__(self, store: ScoreStore, outbox: Outbox, nonces: NonceStore) -> None:
         self._store = store
         self._outbox = outbox
+        self._nonces = nonces
 
     async def commit(self, updates: Sequence[Update]) -> Sequence[Settled | BaseException]:
         """Settle a batch. Raises StoreUnavailable for all of it while PostgreSQL is away.
 
         An update that fails for a reason of its own gets its exception, the others their outcome.
         """
+        fresh = await self._spend_nonces(updates)
+        if all(fresh):
+            return await self._commit(updates)
+        rest = [update for update, is_fresh in zip(updates, fresh, strict=True) if is_fresh]
+        settled = iter(await self._commit(rest) if rest else ())
+        return [next(settled) if is_fresh else _REPLAYED for is_fresh in fresh]
+
+    async def _spend_nonces(self, updates: Sequence[Update]) -> Sequence[bool]:
+        """Which updates may go on."""
+        keys = [update.nonce for update in updates if update.nonce is not None]
+        if not keys:
+            return [True] * len(updates)
+        fresh = iter(await self._nonces.spend_all(keys))
+        return [update.nonce is None or next(fresh) for update in updates]
+
+    async def _commit(self, updates: Sequence[Update]) -> Sequence[Settled | BaseException]:
         sampled = [update.traceparent for update in updates if update.traceparent]
         started = time.time_ns()
         # The commit belongs to all its updates and to none: a root span that links to them.
@@ -64,7 +85,7 @@ class Committer:
                     return [error]
                 _log.warning("a batch failed, its updates go one by one", error=type(error).__name__)
                 SINGLES.inc()
-                return [(await self.commit([update]))[0] for update in updates]
+                return [(await self._commit([update]))[0] for update in updates]
         self._outbox.send(committed.events)
         _trace_each(sampled, context, started, len(updates))
         return [Settled(outcome, context) for outcome in committed.outcomes]

@@ -14,9 +14,10 @@ from podium.common.problems import Problem, unauthorized
 from podium.common.security_events import SecurityEvents
 from podium.common.security_state import SecurityState
 from podium.common.tokens import Claims, TokenVerifier, parse_bearer, require_scope
+from podium.scores.answers import REPLAYED_NONCE, refusal_problem
 from podium.scores.domain import restriction_refusal
 from podium.scores.domain_limits import SECOND
-from podium.scores.nonces import NonceStore
+from podium.scores.nonces import NonceStore, nonce_key
 
 SCOPE = "scores:write"
 """Scope that an update needs."""
@@ -74,10 +75,12 @@ class Gate:
                 signing.verify_content_digest(digest, body)
             except signing.DigestMismatch as error:
                 raise Problem("digest-mismatch", 400, str(error)) from error
-        if params is not None and not await self._nonces.spend(params.keyid, params.nonce):
-            self._report("replayed-nonce", claims, address, "a nonce was sent twice")
-            raise unauthorized("replayed-nonce", "this nonce was used before; sign every request with a new one")
-        return Caller(claims, address, _device(request), _joined(request, "signature"))
+        if params is not None:
+            key = nonce_key(params.keyid.encode(), params.nonce.encode())
+            if not await self._nonces.spend(key):
+                self._report("replayed-nonce", claims, address, "a nonce was sent twice")
+                raise refusal_problem(REPLAYED_NONCE)
+        return Caller(claims, address, device_info(request.headers.get("user-agent")), _joined(request, "signature"))
 
     def _authenticate(self, request: Request, authorization: str | None) -> Claims:
         if len(request.headers.getlist("authorization")) > 1:
@@ -142,8 +145,8 @@ def _joined(request: Request, name: str) -> str | None:
     return ", ".join(values) if values else None
 
 
-def _device(request: Request) -> str | None:
-    agent = request.headers.get("user-agent")
+def device_info(agent: str | None) -> str | None:
+    """What is kept of a ``User-Agent``."""
     if not agent:
         return None
     return "".join(character for character in agent[:MAX_DEVICE_CHARACTERS] if character.isprintable())

@@ -1,7 +1,6 @@
 """``POST /api/v1/scores/update``: the contract's checks in the contract's order, then the batch, then the answer."""
 
 import hashlib
-import math
 import re
 from collections.abc import Callable
 
@@ -10,25 +9,23 @@ from fastapi import APIRouter, Request
 from opentelemetry import trace
 from starlette.responses import Response
 
-from podium.common.problems import FieldError, Problem, StoreUnavailable, rate_limited, unavailable
+from podium.common.problems import FieldError, Problem, StoreUnavailable
 from podium.common.telemetry import current_trace_id, format_traceparent, tracer
+from podium.scores.answers import FORBIDDEN, failure_problem, rate_limit, rate_limit_policy, refusal_problem
 from podium.scores.batcher import Batcher, Overloaded
 from podium.scores.committer import Settled
 from podium.scores.domain import Accepted, Outcome, Replayed, Update
 from podium.scores.domain_body import MAX_BODY_BYTES, Body, MalformedBody, parse_body
-from podium.scores.domain_limits import SECOND, Standing
 from podium.scores.domain_rules import Refusal, Rules
 from podium.scores.gate import Caller, Gate
+from podium.scores.lean import PATH
 from podium.scores.metrics import ACTIONS, UPDATES
 from podium.scores.openapi import ANSWERS, REQUEST
-
-PATH = "/api/v1/scores/update"
 
 MAX_DISCARDED_BYTES = 1024 * 1024
 """How much of a body that is too large is read, in bytes: a client that is still sending would miss the answer."""
 
 _MEDIA_TYPE = re.compile(r'application/json[ \t]*(?:;[ \t]*charset=(?:utf-8|"utf-8")[ \t]*)?;?', re.IGNORECASE)
-_FORBIDDEN = frozenset({"user-banned", "blocked-by-anomaly"})
 
 
 class ScoreUpdates:
@@ -83,11 +80,8 @@ class ScoreUpdates:
             )
             try:
                 settled = await self._batcher.submit(update)
-            except Overloaded:
-                detail = "too many updates are waiting; nothing was counted"
-                raise Problem("dependency-unavailable", 503, detail, headers={"Retry-After": "1"}) from None
-            except StoreUnavailable as error:
-                raise unavailable(error.store) from error
+            except (Overloaded, StoreUnavailable) as error:
+                raise failure_problem(error) from error
             if span.is_recording():
                 span.add_link(settled.commit_span)
                 span.set_attribute("podium.outcome", type(settled.outcome).__name__)
@@ -95,9 +89,9 @@ class ScoreUpdates:
 
     def _answer(self, caller: Caller, parsed: Body, outcome: Outcome) -> Response:
         if isinstance(outcome, Refusal):
-            if outcome.slug in _FORBIDDEN:
+            if outcome.slug in FORBIDDEN:
                 self._gate.report_restricted(caller.claims, caller.ip_address, outcome.detail)
-            raise _problem(outcome)
+            raise refusal_problem(outcome)
         headers = {"Cache-Control": "no-store"}
         if isinstance(outcome, Replayed):
             UPDATES.labels("replayed").inc()
@@ -105,7 +99,8 @@ class ScoreUpdates:
         elif isinstance(outcome, Accepted):
             UPDATES.labels("accepted").inc()
             ACTIONS.labels(parsed.action_type).inc()
-            headers |= _rate_limit(outcome.standing)
+            headers["RateLimit-Policy"] = rate_limit_policy(outcome.standing.limit)
+            headers["RateLimit"] = rate_limit(outcome.standing)
         trace.get_current_span().set_attribute("podium.user", caller.claims.sub)
         return Response(outcome.body, media_type="application/json", headers=headers)
 
@@ -160,26 +155,3 @@ def _check_media_type(request: Request) -> None:
         raise Problem("unsupported-media-type", 415, "the body must be application/json in UTF-8")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise Problem("unsupported-media-type", 415, "the body must not be encoded")
-
-
-def _problem(refusal: Refusal) -> Problem:
-    if refusal.limit is not None:
-        return rate_limited(
-            refusal.detail,
-            policy=refusal.limit.policy,
-            limit=refusal.limit.count,
-            window=refusal.limit.window / SECOND,
-            retry_after=refusal.retry_after / SECOND,
-        )
-    errors = [FieldError(pointer=pointer, detail=detail) for pointer, detail in refusal.errors]
-    status = 403 if refusal.slug in _FORBIDDEN else 422
-    return Problem(refusal.slug, status, refusal.detail, errors=errors)
-
-
-def _rate_limit(standing: Standing) -> dict[str, str]:
-    """``RateLimit`` and ``RateLimit-Policy`` (draft-ietf-httpapi-ratelimit-headers) of an accepted update."""
-    limit = standing.limit
-    return {
-        "RateLimit-Policy": f'"{limit.policy}";q={limit.count};w={math.ceil(limit.window / SECOND)}',
-        "RateLimit": f'"{limit.policy}";r={standing.remaining};t={math.ceil(standing.reset / SECOND)}',
-    }

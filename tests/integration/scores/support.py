@@ -16,6 +16,7 @@ from jwt.algorithms import OKPAlgorithm
 from pydantic import SecretStr
 
 from podium.common.health import Health
+from podium.common.server import KEEP_ALIVE_SECONDS
 from podium.common.settings import (
     DatabaseSettings,
     JwtSettings,
@@ -26,6 +27,7 @@ from podium.common.settings import (
 )
 from podium.common.signing import SigningKeys
 from podium.scores.app import Settings, create_app
+from podium.scores.protocol import UpdateProtocol
 from podium.scores.settings import ScoresSettings
 from tests.support.apps import run_app
 from tests.support.client import Session, Update, signed_headers
@@ -125,7 +127,7 @@ def make_settings(database: DatabaseSettings, redis: RedisSettings, nats: NatsSe
 async def running(settings: Settings) -> AsyncIterator[Scores]:
     """The service, ready, in this process."""
     async with (
-        run_app(create_app(settings, Health())) as app,
+        run_app(create_app(settings, Health()), http=UpdateProtocol, timeout_keep_alive=KEEP_ALIVE_SECONDS) as app,
         httpx.AsyncClient(base_url=app.url, timeout=15, limits=httpx.Limits(max_connections=300)) as http,
     ):
         while (await http.get("/healthz/ready")).status_code != httpx.codes.OK:
