@@ -18,11 +18,12 @@ class _Rule(BaseModel):
 
 
 class Board(_Rule):
-    """A ranking. ``top`` is the number of entries pushed to watchers."""
+    """A ranking. ``top`` is the number of entries pushed to watchers, ``shards`` over how many slots it is spread."""
 
     name: Name
     top: int = Field(default=10, ge=1, le=1000)
     operator: Operator = "Increment"
+    shards: int = Field(default=1, ge=1, le=256)
 
 
 class PointsFrom(_Rule):

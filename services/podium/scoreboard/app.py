@@ -22,10 +22,11 @@ from podium.scoreboard import asyncapi, pages
 from podium.scoreboard.domain import Tops
 from podium.scoreboard.feed import Feed
 from podium.scoreboard.hub import Hub
+from podium.scoreboard.lease_store import LeaseStore
 from podium.scoreboard.leases import Limiter
 from podium.scoreboard.routes import Reader, make_router
 from podium.scoreboard.settings import CacheSettings, WatchSettings
-from podium.scoreboard.store import LeaseStore, RankingStore
+from podium.scoreboard.store import RankingStore
 from podium.scoreboard.websocket import Gateway, WebSocketEndpoint
 
 ENDPOINT_REMOVAL_SECONDS = 1.0

@@ -4,9 +4,10 @@ The order is ``score DESC, reached_at ASC, user_id ASC``. In Redis it is the sor
 the negated score, its member the time in microseconds, 16 digits, and the user id, so equal scores compare by bytes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from itertools import chain
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -24,6 +25,28 @@ def micros(moment: datetime) -> int:
 def member(reached_at: int, user_id: str) -> str:
     """Member of the sorted set of a user who reached the score at ``reached_at`` (Unix microseconds)."""
     return f"{reached_at:016d}:{user_id}"
+
+
+class Row(NamedTuple):
+    """A user's state as the ranking holds it: member and (negated) score of the sorted set, and the user's value.
+
+    ``score`` is False for a hidden user, who has no member.
+    """
+
+    member: str
+    score: int
+    value: str
+
+
+def row_of(user_id: str, username: str, score: int, version: int, reached_at: int, hidden: bool) -> Row:
+    """The row of a user who reached ``score`` at ``reached_at`` (Unix microseconds)."""
+    time = f"{reached_at:016d}"
+    return Row(f"{time}:{user_id}", False if hidden else -score, f"{version}|{hidden:d}|{time}|{username}")
+
+
+def encode_rows(rows: Sequence[Row]) -> bytes:
+    """Rows as the scripts take them: MessagePack of one flat list."""
+    return msgspec.msgpack.encode(list(chain.from_iterable(rows)))
 
 
 def timestamp(moment: datetime) -> str:

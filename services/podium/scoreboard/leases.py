@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from podium.common.problems import StoreUnavailable
-from podium.scoreboard.store import LeaseStore
+from podium.scoreboard.lease_store import LeaseStore
 
 RENEW_SECONDS = 10.0
 """A third of a lease's length: two renewals may fail."""

@@ -36,4 +36,14 @@ REBUILDS = Counter("podium_projector_rebuilds_total", "Rankings built anew from 
 REBUILD_SECONDS = Histogram(
     "podium_projector_rebuild_duration_seconds", "One rebuild", buckets=(0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
 )
-DRIFT = Counter("podium_projector_drift_total", "Drift checks that found Redis and PostgreSQL to disagree", ["board"])
+DRIFT_USERS = Gauge(
+    "podium_ranking_drift_users",
+    "Users whose ranking differed from PostgreSQL beyond updates on their way, as the last full comparison found",
+    ["board"],
+)
+DRIFT_CHECKED = Gauge(
+    "podium_ranking_drift_checked_timestamp_seconds", "Unix time of the last full comparison or rebuild", ["board"]
+)
+DRIFTED = Counter(
+    "podium_ranking_drifted_users_total", "Users that comparisons of this process found to differ", ["board"]
+)

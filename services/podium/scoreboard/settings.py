@@ -20,6 +20,15 @@ class WatchSettings(SettingsGroup):
     max_connections_per_ip: int = 50
 
 
+class ProjectionSettings(SettingsGroup):
+    """How the ranking is kept right."""
+
+    model_config = SettingsConfigDict(env_prefix="PODIUM_")
+
+    drift_check_seconds: float = 300.0
+    """Time between two full comparisons of a board with PostgreSQL, by whichever projector comes first."""
+
+
 class CacheSettings(SettingsGroup):
     """What shared caches may do with the scoreboard, in seconds."""
 

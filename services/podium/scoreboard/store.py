@@ -1,213 +1,288 @@
-"""Rankings and connection leases in Redis Cluster: the only module here that talks to Redis.
+"""Rankings in Redis Cluster: with ``shards``, ``audit_store`` and ``lease_store`` all that here talks to Redis.
 
-A board's keys share the hash tag ``{board:<board>}``, so each script touches one slot and is atomic. Every method
+The keys of one shard of a board share a hash tag, so each script touches one slot and is atomic. Every method
 raises StoreUnavailable("redis") where the cluster, or the node of the slot, is away.
 """
 
 import asyncio
-import hashlib
-import re
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from importlib.resources import files
+import time
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import msgspec
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import DataError, NoScriptError, ResponseError
 
-from podium.common.metrics import STORE_FAILURES
-from podium.common.problems import StoreUnavailable
-from podium.common.redis import OUTAGE
-from podium.scoreboard.domain import Page, Ranking, Snapshot, decode_snapshot
+from podium.scoreboard.domain import Page, Ranking, Row, Snapshot, decode_snapshot, encode_rows
 from podium.scoreboard.events import ScoreUpdate
-
-_SERVER_AT_FAULT = re.compile(
-    r"(OOM|MISCONF|NOREPLICAS|BUSY|CLUSTERDOWN|LOADING|READONLY|MASTERDOWN|TRYAGAIN|MOVED|ASK)\b"
+from podium.scoreboard.layout import Place, places
+from podium.scoreboard.scripts import Script, outage_mapped
+from podium.scoreboard.shards import (
+    UPDATES_PER_CALL,
+    Moved,
+    NoRanking,
+    NotProjected,
+    Offer,
+    Shards,
+    Superseded,
+    counted,
+    update_arguments,
 )
-"""Error replies that say the server, not the command, is at fault (Redis documentation, error prefixes)."""
+
+__all__ = ["Applied", "BoardState", "NoRanking", "NotProjected", "RankingStore", "Superseded"]
+
+LOAD_SECONDS: Final = 10.0
+"""Bound of one bulk write: a node that saves or synchronises a replica may stand still for a while."""
+
+LAYOUT_TRIES: Final = 3
+"""How often a write follows a ranking that moves to another number of shards."""
+
+READ_TRIES: Final = 2
+"""How often a read follows a ranking that was swapped between the questions to its head and to its shards."""
 
 _places = msgspec.json.Decoder(tuple[Ranking, ...])
 
 
-def fails_by_itself(error: BaseException) -> bool:
-    """Whether a command is wrong by itself, so that repeating it can never help."""
-    if isinstance(error, DataError):
-        return True
-    return type(error) is ResponseError and not _SERVER_AT_FAULT.match(str(error))
-
-
-class Script:
-    """A Lua script, sent by its digest; its text follows where a node does not know it (a new or restarted one)."""
-
-    def __init__(self, name: str, *, shared: bool = True) -> None:
-        folder = files("podium.scoreboard") / "lua"
-        text = (folder / f"{name}.lua").read_text()
-        self._text = (folder / "common.lua").read_text() + text if shared else text
-        self._digest = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
-
-    async def __call__(self, redis: RedisCluster, keys: Sequence[str], *args: str | int | bytes) -> Any:
-        """Run it where ``keys`` live."""
-        values = cast(list[str], [*keys, *args])
-        try:
-            return await redis.evalsha(self._digest, len(keys), *values)
-        except NoScriptError:
-            return await redis.eval(self._text, len(keys), *values)
-
-
-CALL_SECONDS: Final = 2.0
-"""Bound of one call with all its retries: whoever asks is better served by a quick 503 than by a long wait."""
-
-
-@asynccontextmanager
-async def outage_mapped(operation: str, seconds: float | None = CALL_SECONDS) -> AsyncIterator[None]:
-    """Turn an outage inside the block into StoreUnavailable("redis"), counted under ``operation``.
-
-    A block that takes longer than ``seconds`` is one, too.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except OUTAGE as error:
-        if fails_by_itself(error):
-            raise
-        STORE_FAILURES.labels("redis", operation).inc()
-        raise StoreUnavailable("redis") from error
-
-
 @dataclass(frozen=True, slots=True)
 class BoardState:
-    """What Redis knows of a board's ranking; ``epoch`` is None before the first, ``building`` unless one is built.
+    """What Redis knows of a board's ranking; ``epoch`` is None before the first, ``building`` while one is built.
 
-    ``season`` is that of the epoch.
+    ``season`` is that of the epoch, ``retiring`` the number of shards of a former layout that are still to be emptied,
+    ``checked`` the Unix time of the last full comparison with PostgreSQL, which found ``drifted`` users to differ.
     """
 
-    epoch: int | None
-    version: int
-    published: int
-    building: int | None
-    season: int
+    epoch: int | None = None
+    version: int = 0
+    published: int = 0
+    building: int | None = None
+    shards: int = 1
+    building_shards: int = 1
+    retiring: int = 0
+    season: int = 1
+    checked: int = 0
+    drifted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """Outcome of an apply: ``snapshot`` where the top changed, ``writes`` of this writer by epoch.
+    """Outcome of an apply: ``snapshot`` where the top changed, ``writes`` of this writer by (epoch, shard).
 
-    ``ahead`` tells of an update of a newer season than any epoch here: it counts for nothing until a rebuild.
+    ``epoch`` is None while the first one is built. ``ahead`` tells of an update of a newer season than any epoch's: it
+    counts for nothing until a rebuild.
     """
 
-    epoch: int
+    epoch: int | None
     version: int
     snapshot: bytes | None
-    writes: dict[int, int]
+    writes: dict[tuple[int, int], int] = field(default_factory=dict)
     ahead: bool = False
-
-
-class NoRanking(Exception):
-    """The board has neither a ranking nor one that is being built (a new board, or Redis was wiped)."""
-
-
-class Superseded(Exception):
-    """The epoch is not being built any more: another process took over, or Redis lost it."""
-
-
-class NotProjected(Exception):
-    """The user is unknown on the board, or hidden."""
 
 
 class RankingStore:
     """The rankings of all boards."""
 
-    UPDATES_PER_CALL: Final = 256
-    """Bound of one script's run, so that it stops the node for some milliseconds at most."""
+    UPDATES_PER_CALL: Final = UPDATES_PER_CALL
 
     _apply = Script("apply")
+    _load = Script("load")
     _begin = Script("begin")
     _swap = Script("swap")
     _resize = Script("resize")
-    _published = Script("published")
+    _offer = Script("offer")
+    _published = Script("published", shared=False)
     _page = Script("page")
     _standing = Script("standing")
 
     def __init__(self, redis: RedisCluster) -> None:
         self._redis = redis
+        self._shards = Shards(redis)
+        self._layouts: dict[str, int] = {}
 
     @staticmethod
-    def _prefix(board: str) -> str:
-        return f"{{board:{board}}}:"
-
-    def _keys(self, board: str) -> tuple[str, str]:
-        prefix = self._prefix(board)
-        return f"{prefix}meta", f"{prefix}top"
+    def _keys(board: str) -> list[str]:
+        head = Place(board)
+        return [head.meta, head.top]
 
     async def state(self, board: str) -> BoardState:
         """The state of the board's ranking."""
+        fields = list(BoardState.__dataclass_fields__)
         async with outage_mapped("state"):
-            found: list[bytes | None] = await cast(
-                Awaitable[Any],
-                self._redis.hmget(self._keys(board)[0], ["epoch", "version", "published", "building", "season"]),
-            )
-        epoch, version, published, building, season = (int(value) if value else None for value in found)
-        return BoardState(epoch, version or 0, published or 0, building, season or 1)
+            found: list[bytes | None] = await cast(Awaitable[Any], self._redis.hmget(Place(board).meta, fields))
+        known = {name: int(value) for name, value in zip(fields, found, strict=True) if value}
+        return BoardState(**known)
 
-    async def apply(
-        self, board: str, top: int, writer: str, updates: Sequence[ScoreUpdate], *, building: int | None = None
-    ) -> Applied:
-        """Apply up to ``UPDATES_PER_CALL`` updates: to all epochs, or only to the one that is ``building``.
+    async def apply(self, board: str, top: int, writer: str, updates: Sequence[ScoreUpdate]) -> Applied:
+        """Apply updates to the current epoch and to the one that is being built.
 
-        Raises NoRanking, or Superseded for a ``building`` that is no longer built.
+        Up to ``UPDATES_PER_CALL`` for each shard make one call. Raises NoRanking.
         """
-        args: list[str | int] = []
-        for one in updates:
-            args += (
-                one.user_id,
-                one.version,
-                one.score,
-                f"{one.reached_micros:016d}",
-                int(one.hidden),
-                one.username,
-                one.updated_at,
-                one.traceparent or "",
+        for _ in range(LAYOUT_TRIES):
+            shards = self._layouts.get(board)
+            if shards is None:
+                shards = await self._layout(board)
+            try:
+                return await self._apply_to(board, shards, top, writer, updates)
+            except (NoRanking, Moved):
+                self._layouts.pop(board, None)
+                if await self._layout(board) == shards:
+                    break
+        raise NoRanking(board)
+
+    async def _layout(self, board: str) -> int:
+        state = await self.state(board)
+        if state.epoch is None and state.building is None:
+            raise NoRanking(board)
+        shards = state.shards if state.epoch is not None else state.building_shards
+        self._layouts[board] = shards
+        return shards
+
+    async def _apply_to(
+        self, board: str, shards: int, top: int, writer: str, updates: Sequence[ScoreUpdate], only: int | None = None
+    ) -> Applied:
+        if shards == 1:
+            applied, elsewhere = await self._apply_whole(board, top, writer, updates, only)
+        else:
+            written = await self._shards.apply(board, shards, writer, updates, only)
+            shown = await self.offer(board, top, written.offers)
+            applied, elsewhere = (
+                Applied(shown.epoch, shown.version, shown.snapshot, written.writes, written.ahead),
+                written.elsewhere,
             )
+        for (epoch, new_shards), part in elsewhere.items():
+            other = await self._apply_to(board, new_shards, top, writer, part, epoch)
+            newest = max((applied, other), key=lambda one: (one.epoch or 0, one.version))
+            applied = Applied(
+                newest.epoch,
+                newest.version,
+                other.snapshot or applied.snapshot,
+                applied.writes | other.writes,
+                applied.ahead or other.ahead,
+            )
+        return applied
+
+    async def _apply_whole(
+        self, board: str, top: int, writer: str, updates: Sequence[ScoreUpdate], only: int | None
+    ) -> tuple[Applied, dict[tuple[int, int], list[ScoreUpdate]]]:
+        """Apply to a board of one shard; also answers what must go to other shards."""
         async with outage_mapped("apply"):
             answer = await self._apply(
                 self._redis,
                 self._keys(board),
-                *(self._prefix(board), board, top, writer, "" if building is None else building),
-                *args,
+                *(Place(board).prefix, board, top, writer, only or ""),
+                *update_arguments(updates),
             )
         match answer:
-            case [b"ok", epoch, version, snapshot, writes, ahead]:
-                counts = {int(writes[at]): int(writes[at + 1]) for at in range(0, len(writes), 2)}
-                return Applied(int(epoch), int(version), snapshot or None, counts, bool(ahead))
+            case [b"ok", epoch, version, snapshot, writes, building, building_shards, ahead]:
+                other = {(int(building), int(building_shards)): list(updates)} if int(building) else {}
+                shown = Applied(int(epoch) or None, int(version), snapshot or None, counted(writes, 0), bool(ahead))
+                return shown, other
             case [b"superseded"]:
-                raise Superseded(board)
+                return Applied(None, 0, None), {}
+            case [b"moved"]:
+                raise Moved(board)
             case _:
                 raise NoRanking(board)
 
-    async def begin(self, board: str, epoch: int, season: int = 1) -> bool:
-        """Begin to build ``epoch``, which holds scores of ``season`` only; false where a newer one is known."""
-        async with outage_mapped("begin"):
-            return bool(await self._begin(self._redis, self._keys(board), self._prefix(board), epoch, season))
+    async def offer(self, board: str, top: int, offers: Sequence[Offer]) -> Applied:
+        """Give shards' first places to the head of their board; answers its state, with the snapshot that is new."""
+        if not offers:
+            return Applied(None, 0, None)
+        shown = Applied(None, 0, None)
+        async with outage_mapped("offer"):
+            for one in offers:
+                epoch, version, snapshot = await self._offer(
+                    self._redis,
+                    self._keys(board),
+                    *(Place(board).prefix, board, top, one.epoch, one.shard, one.version, one.candidates),
+                )
+                shown = Applied(int(epoch) or None, int(version), snapshot or shown.snapshot)
+        return shown
 
-    async def swap(self, board: str, top: int, epoch: int, writer: str, writes: int, now: str) -> bytes:
+    async def begin(self, board: str, epoch: int, *, shards: int = 1, top: int = 10, season: int = 1) -> bool:
+        """Begin to build ``epoch`` with ``shards`` for the scores of ``season``; false where a newer one is known.
+
+        From now on updates of that season go to it, too.
+        """
+        async with outage_mapped("begin"):
+            old = await self._begin(self._redis, self._keys(board)[:1], Place(board).prefix, epoch, shards, season)
+        if old is None:
+            return False
+        for layout in {int(old), shards} - {0, 1}:
+            await self._shards.begin(board, layout, epoch, shards, top, season)
+        return True
+
+    async def load(self, place: Place, writer: str, epoch: int, rows: Sequence[Row], newest: str) -> int:
+        """Write rows of PostgreSQL to an epoch that is being built; answers the writer's number of writes to it.
+
+        ``newest`` is the time of the newest row. Raises Superseded.
+        """
+        async with outage_mapped("load", LOAD_SECONDS):
+            writes = await self._load(self._redis, [place.meta], place.prefix, writer, epoch, newest, encode_rows(rows))
+        if writes is None:
+            raise Superseded(place.board)
+        return int(writes)
+
+    async def swap(self, board: str, top: int, epoch: int, writer: str, writes: Sequence[int], now: str) -> bytes:
         """Make ``epoch`` current and answer its snapshot. ``now`` dates the top of a board without a score.
 
-        Raises Superseded where it is not being built any more, or fewer than ``writes`` of this writer are in it.
+        ``writes`` are those that the writer has made to each shard. Raises Superseded where the epoch is not being
+        built any more, or fewer of them are in it.
         """
+        shards = len(writes)
+        if shards > 1:
+            for place, expected in zip(places(board, shards), writes, strict=True):
+                async with outage_mapped("swap"):
+                    found = await cast(Awaitable[Any], self._redis.hget(f"{place.prefix}{epoch}:writers", writer))
+                if int(found or 0) < expected:
+                    raise Superseded(board)
+            await self.offer(board, top, await self._shards.offers(board, shards, epoch, top))
         async with outage_mapped("swap"):
             snapshot = await self._swap(
-                self._redis, self._keys(board), self._prefix(board), board, top, epoch, writer, writes, now
+                self._redis,
+                self._keys(board),
+                *(Place(board).prefix, board, top, epoch, writer, writes[0] if shards == 1 else 0, now),
+                int(time.time()),
             )
         if not snapshot:
             raise Superseded(board)
+        self._layouts[board] = shards
         return bytes(snapshot)
 
-    async def resize(self, board: str, top: int) -> None:
-        """Make the stored top ``top`` places long, as a new version where that changes it."""
+    async def settle(self, board: str, top: int, state: BoardState) -> tuple[Applied, bool]:
+        """Finish what a projector left undone on shards: promote, empty old ones, offer what the head lacks.
+
+        Answers the head's state, and whether every shard has the current epoch.
+        """
+        if state.epoch is None:
+            return Applied(None, 0, None), True
+        if state.retiring and state.building is None:
+            await self._shards.settle(board, state.retiring, state.epoch, here=False)
+            async with outage_mapped("settle"):
+                await cast(Awaitable[Any], self._redis.hdel(Place(board).meta, "retiring"))
+        if state.shards == 1:
+            return Applied(None, 0, None), True
+        versions = await self._shards.settle(board, state.shards, state.epoch)
+        async with outage_mapped("settle"):
+            key = f"{Place(board).prefix}{state.epoch}:offers"
+            known = await cast(Awaitable[Any], self._redis.hgetall(key))
+        late = [
+            place
+            for place, version in zip(places(board, state.shards), versions, strict=True)
+            if version is not None and version > int(known.get(str(place.shard).encode(), 0))
+        ]
+        offers = await asyncio.gather(*(self._shards.offer_of(place, state.epoch) for place in late))
+        return await self.offer(board, top, offers), None not in versions
+
+    async def resize(self, board: str, top: int) -> bytes | None:
+        """Make the stored top ``top`` places long, and right; answers the snapshot where that changed it."""
+        state = await self.state(board)
+        snapshot = None
+        if state.epoch is not None and state.shards > 1:
+            offers = await self._shards.offers(board, state.shards, state.epoch, top)
+            snapshot = (await self.offer(board, top, offers)).snapshot
         async with outage_mapped("resize"):
-            await self._resize(self._redis, self._keys(board), self._prefix(board), board, top)
+            new = await self._resize(self._redis, self._keys(board), Place(board).prefix, board, top)
+        return bytes(new) if new else snapshot
 
     async def mark_published(self, board: str, epoch: int, version: int) -> None:
         """Note that watchers were told of ``version``."""
@@ -217,7 +292,7 @@ class RankingStore:
     async def top_bytes(self, board: str) -> bytes | None:
         """The newest snapshot as JSON, or None before the first."""
         async with outage_mapped("top"):
-            return cast(bytes | None, await cast(Awaitable[Any], self._redis.get(self._keys(board)[1])))
+            return cast(bytes | None, await cast(Awaitable[Any], self._redis.get(Place(board).top)))
 
     async def top(self, board: str) -> Snapshot | None:
         """The newest snapshot, or None before the first."""
@@ -225,61 +300,46 @@ class RankingStore:
         return decode_snapshot(data) if data else None
 
     async def page(self, board: str, limit: int) -> Page | None:
-        """The first ``limit`` places, or None where there is no ranking."""
-        async with outage_mapped("page"):
-            answer = await self._page(self._redis, self._keys(board)[:1], self._prefix(board), limit)
-        if not answer:
-            return None
-        epoch, version, updated, places = answer
-        return Page(_places.decode(places), updated.decode(), board, int(epoch), int(version))
+        """The first ``limit`` places, or None where there is no ranking, or not all of it."""
+        for _ in range(READ_TRIES):
+            async with outage_mapped("page"):
+                answer = await self._page(self._redis, self._keys(board)[:1], Place(board).prefix, limit)
+            if not answer:
+                return None
+            epoch, version, updated, shards, found = answer
+            rankings: tuple[Ranking, ...] | None
+            if int(shards) == 1:
+                rankings = _places.decode(found)
+            else:
+                rankings = await self._shards.page(board, int(shards), int(epoch), limit)
+            if rankings is not None:
+                return Page(rankings, updated.decode(), board, int(epoch), int(version))
+        return None
 
     async def standing(self, board: str, user_id: str, around: int) -> tuple[Page, int, int] | None:
         """The places around the user as a page, the user's rank and the number of players; None without a ranking.
 
         Raises NotProjected for a user who is unknown or hidden.
         """
-        async with outage_mapped("standing"):
-            answer = await self._standing(self._redis, self._keys(board)[:1], self._prefix(board), user_id, around)
-        if answer is None:
-            return None
-        if not answer:
-            raise NotProjected(user_id)
-        epoch, version, updated, rank, players, places = answer
-        return Page(_places.decode(places), updated.decode(), board, int(epoch), int(version)), int(rank), int(players)
+        for _ in range(READ_TRIES):
+            async with outage_mapped("standing"):
+                answer = await self._standing(self._redis, self._keys(board)[:1], Place(board).prefix, user_id, around)
+            if answer is None:
+                return None
+            if not answer:
+                raise NotProjected(user_id)
+            epoch, version, updated, shards = answer[:4]
+            found: tuple[int, int, tuple[Ranking, ...]] | None
+            if int(shards) == 1:
+                found = int(answer[4]), int(answer[5]), _places.decode(answer[6])
+            else:
+                found = await self._shards.standing(board, int(shards), int(epoch), user_id, around)
+            if found is not None:
+                rank, players, rankings = found
+                return Page(rankings, updated.decode(), board, int(epoch), int(version)), rank, players
+        return None
 
     async def places(self, board: str, limit: int) -> tuple[Ranking, ...]:
         """The first ``limit`` places, none where there is no ranking."""
         page = await self.page(board, limit)
         return page.rankings if page else ()
-
-
-class LeaseStore:
-    """Leases on connections, counted across pods, in one sorted set for each user and address."""
-
-    SECONDS: Final = 30
-    """How long a lease lasts; pods renew theirs well before."""
-
-    RENEWED_PER_CALL: Final = 500
-
-    _lease = Script("lease", shared=False)
-    _renew = Script("renew", shared=False)
-
-    def __init__(self, redis: RedisCluster) -> None:
-        self._redis = redis
-
-    async def acquire(self, key: str, connection: str, limit: int) -> bool:
-        """Take a lease under ``key`` unless ``limit`` are held."""
-        async with outage_mapped("lease"):
-            return bool(await self._lease(self._redis, [key], connection, limit, self.SECONDS))
-
-    async def renew(self, key: str, connections: Sequence[str]) -> None:
-        """Renew leases under ``key``, lost ones included."""
-        async with outage_mapped("renew"):
-            for start in range(0, len(connections), self.RENEWED_PER_CALL):
-                part = connections[start : start + self.RENEWED_PER_CALL]
-                await self._renew(self._redis, [key], self.SECONDS, *part)
-
-    async def release(self, key: str, connection: str) -> None:
-        """Give a lease back."""
-        async with outage_mapped("release"):
-            await cast(Awaitable[Any], self._redis.zrem(key, connection))

@@ -4,21 +4,15 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 from nats.aio.msg import Msg
 
 from podium.common.bus import DLQ_STREAM, TOP_PREFIX
-from podium.common.database import make_engine
 from podium.common.problems import StoreUnavailable
 from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
 from podium.scoreboard.domain import Snapshot, decode_snapshot
-from podium.scoreboard.events import ScoreUpdate
-from podium.scoreboard.projector.boards import Boards
-from podium.scoreboard.projector.publisher import Publisher
-from podium.scoreboard.projector.source import ScoreSource
 from tests.integration.scoreboard.support import Game, event, running_game, running_projector, until
 from tests.support.stores import Stores
 
@@ -208,24 +202,3 @@ async def test_a_rebuild_can_be_asked_for(
         await game.bus.client.publish("podium.rebuild.default", b"")
         await until(partial(_rebuilt, game, before.epoch or 0), "a new epoch is there")
         assert await agrees(game)
-
-
-async def test_drift_is_found_and_repaired(
-    game: Game, database_settings: DatabaseSettings, redis_settings: RedisSettings, nats_settings: NatsSettings
-) -> None:
-    """A place that no update made is noticed by the comparison with SQL and gone after the rebuild."""
-    engine = make_engine(database_settings)
-    boards = Boards({"default": 10}, game.store, ScoreSource(engine), Publisher(game.bus, game.store), "drift")
-    try:
-        async with running_projector(database_settings, redis_settings, nats_settings):
-            await game.score("ann", 10)
-            await until(lambda: agrees(game), "Redis and SQL agree")
-            assert not await boards.check_drift("default")
-        ghost = ScoreUpdate("default", "ghost", "Ghost", 99, 1, datetime.now(UTC))
-        await game.store.apply("default", 10, "nobody", [ghost])
-        assert await boards.check_drift("default")
-        await boards.look_after()
-        await until(lambda: agrees(game), "the ghost is gone")
-    finally:
-        await boards.close()
-        await engine.dispose()

@@ -6,6 +6,11 @@ local function parse_user(packed)
   return tonumber(version), hidden == '1', reached, username
 end
 
+-- The season of a version: above its lowest 32 bits stands the number of seasons before it.
+local function season_of(version)
+  return math.floor(version / 4294967296) + 1
+end
+
 -- The user of a member "reachedAt, 16 digits:user".
 local function user_of(member)
   return string.sub(member, 18)
@@ -83,23 +88,29 @@ local function write_user(prefix, epoch, size, user, version, score, reached, hi
   return true, mattered
 end
 
--- Write updates (8 values each, from ARGV[first] on) to the target epochs; `sizes` gives the places of each that matter.
--- Answers which targets' first places changed, the newest time, and at most 32 traceparents of what changed them.
-local function write_updates(prefix, targets, sizes, first, newest)
-  local touched, traces = {}, {}
+-- Write updates (8 values each, from ARGV[first] on) to those of the target epochs that hold their season; `sizes` gives
+-- the places of each that matter, `latest` the newest season that any epoch holds, here or elsewhere.
+-- Answers which targets' first places changed, the newest time, at most 32 traceparents of what changed them, and
+-- whether an update was ahead of all seasons: that one counts for nothing until a rebuild.
+local function write_updates(prefix, targets, seasons, sizes, first, newest, latest)
+  local touched, traces, ahead = {}, {}, 0
   for at = first, #ARGV, 8 do
-    local updated_at, trace = ARGV[at + 6], ARGV[at + 7]
+    local version, updated_at, trace = tonumber(ARGV[at + 1]), ARGV[at + 6], ARGV[at + 7]
+    local season = season_of(version)
+    if season > latest then ahead = 1 end
     for _, target in ipairs(targets) do
-      local written, mattered = write_user(prefix, target, sizes[target] or 0, ARGV[at], tonumber(ARGV[at + 1]),
-        ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
-      if written and updated_at > newest then newest = updated_at end
-      if mattered then
-        touched[target] = true
-        if trace ~= '' and #traces < 32 and traces[#traces] ~= trace then traces[#traces + 1] = trace end
+      if seasons[target] == season then
+        local written, mattered = write_user(prefix, target, sizes[target] or 0, ARGV[at], version,
+          ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
+        if written and updated_at > newest then newest = updated_at end
+        if mattered then
+          touched[target] = true
+          if trace ~= '' and #traces < 32 and traces[#traces] ~= trace then traces[#traces + 1] = trace end
+        end
       end
     end
   end
-  return touched, newest, traces
+  return touched, newest, traces, ahead
 end
 
 -- Count one write of a writer in each target; answers {epoch, writes, …}.

@@ -1,6 +1,6 @@
 -- One step through the ranking, to find members that are not their user's present one.
 -- KEYS: meta.  ARGV: prefix, epoch, cursor, rows of the step.
--- Answers {next cursor, users seen, strays removed}, or false where the epoch is not the current one. A stray belongs to
+-- Answers {next cursor, strays removed}, or false where the epoch is not the current one. A stray belongs to
 -- nobody, so it is removed at once.
 local prefix, epoch, cursor, rows = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('HGET', KEYS[1], 'epoch') ~= epoch then return false end
@@ -17,4 +17,4 @@ for at, packed in ipairs(many('HMGET', users_key, ids)) do
   if hidden or reached .. ':' .. ids[at] ~= members[at] then strays[#strays + 1] = members[at] end
 end
 in_slices('ZREM', rank_key, strays, 1000)
-return {found[1], ids, #strays}
+return {found[1], #strays}

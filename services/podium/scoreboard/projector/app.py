@@ -14,24 +14,27 @@ from nats.aio.msg import Msg
 
 from podium.common.application import make_app
 from podium.common.bus import OUTAGE, Bus, connect
-from podium.common.database import make_engine
 from podium.common.health import Health
 from podium.common.problems import StoreUnavailable
 from podium.common.redis import make_redis
 from podium.common.rules import parse_boards
 from podium.common.settings import DatabaseSettings, NatsSettings, ProcessSettings, RedisSettings, RulesSettings
 from podium.scoreboard import metrics
+from podium.scoreboard.audit_store import AuditStore
 from podium.scoreboard.projector.boards import Boards
 from podium.scoreboard.projector.consumer import Consumer
+from podium.scoreboard.projector.drift import DriftCheck, Pipeline
 from podium.scoreboard.projector.publisher import Publisher
+from podium.scoreboard.projector.rebuild import Rebuilder
 from podium.scoreboard.projector.source import ScoreSource
+from podium.scoreboard.settings import ProjectionSettings
 from podium.scoreboard.store import RankingStore
 
 LOOK_SECONDS = 1.0
 """Time between two looks at the boards."""
 
-DRIFT_SECONDS = 60.0
-"""Time between two comparisons with PostgreSQL."""
+CHECKS_PER_PERIOD = 4
+"""How often a projector looks, within the time between two drift checks, whether one is due."""
 
 STUCK_SECONDS = 120.0
 """A consumer loop that has not gone round for so long is dead: a batch's time-outs add up to far less."""
@@ -51,6 +54,7 @@ class ProjectorSettings:
     redis: RedisSettings = field(default_factory=RedisSettings)
     nats: NatsSettings = field(default_factory=NatsSettings)
     rules: RulesSettings = field(default_factory=RulesSettings)
+    projection: ProjectionSettings = field(default_factory=ProjectionSettings)
 
 
 class Projector:
@@ -58,7 +62,7 @@ class Projector:
 
     def __init__(self, settings: ProjectorSettings) -> None:
         self._settings = settings
-        self._tops = {board.name: board.top for board in parse_boards(settings.rules.boards)}
+        self._configured = {board.name: board for board in parse_boards(settings.rules.boards)}
         self._boards: Boards | None = None
         self._consumer: Consumer | None = None
 
@@ -75,12 +79,20 @@ class Projector:
         settings = self._settings
         writer = f"{settings.process.pod}-{secrets.token_hex(4)}"
         redis = make_redis(settings.redis)
-        engine = make_engine(settings.database, pool_size=4)
+        source = ScoreSource(settings.database)
         bus = await connect(settings.nats, f"podium-projector {settings.process.pod}")
         try:
-            store, source = RankingStore(redis), ScoreSource(engine)
+            store = RankingStore(redis)
             publisher = Publisher(bus, store)
-            self._boards = boards = Boards(self._tops, store, source, publisher, writer)
+            self._boards = boards = Boards(
+                self._configured,
+                store,
+                source,
+                publisher,
+                Rebuilder(source, store, writer),
+                DriftCheck(source, AuditStore(redis), Pipeline(source, bus).passed),
+                writer,
+            )
             self._consumer = Consumer(bus, boards)
             try:
                 async with asyncio.TaskGroup() as group:
@@ -98,7 +110,7 @@ class Projector:
                 await publisher.settle()
         finally:
             await bus.close()
-            await engine.dispose()
+            await source.close()
             await redis.aclose()
 
     async def _look(self, boards: Boards, bus: Bus) -> None:
@@ -112,11 +124,12 @@ class Projector:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _check_drift(self, boards: Boards) -> None:
+        seconds = self._settings.projection.drift_check_seconds
         while True:
-            await asyncio.sleep(DRIFT_SECONDS)
-            for board in self._tops:
+            await asyncio.sleep(seconds / CHECKS_PER_PERIOD)
+            for board in self._configured:
                 try:
-                    await boards.check_drift(board)
+                    await boards.check_drift(board, seconds)
                 except StoreUnavailable as error:
                     _log.warning("drift cannot be checked", error=str(error))
 

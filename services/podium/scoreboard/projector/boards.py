@@ -1,93 +1,101 @@
 """The boards a projector keeps: applying updates, noticing losses, rebuilding, publishing."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import structlog
 
 from podium.common.problems import StoreUnavailable
+from podium.common.rules import Board
+from podium.scoreboard import metrics
 from podium.scoreboard.events import ScoreUpdate
-from podium.scoreboard.metrics import DRIFT
+from podium.scoreboard.projector.drift import MANY, DriftCheck, Found
 from podium.scoreboard.projector.progress import Progress
 from podium.scoreboard.projector.publisher import Publisher
 from podium.scoreboard.projector.rebuild import Rebuilder
 from podium.scoreboard.projector.source import ScoreSource
-from podium.scoreboard.store import BoardState, NoRanking, RankingStore, Superseded
-
-DEFAULT_TOP = 10
-"""Places in the top of a board that is not in this process's settings (one that a newer configuration has)."""
+from podium.scoreboard.store import Applied, BoardState, NoRanking, RankingStore, Superseded
 
 RANKING_WAIT_SECONDS = 5.0
 """How long a batch waits for the mark of a rebuild before it is given back."""
-
-DRIFT_LOOKS = 3
-"""Looks, a second apart, that must all find the same difference: updates on their way are no drift."""
 
 _log = structlog.get_logger("podium.projector.boards")
 
 
 class Boards:
-    """All boards of this process. ``tops`` gives the size of each configured board's top."""
+    """All boards of this process; one that is not configured here (a newer configuration has it) gets the defaults."""
 
     def __init__(
         self,
-        tops: Mapping[str, int],
+        boards: Mapping[str, Board],
         store: RankingStore,
         source: ScoreSource,
         publisher: Publisher,
+        rebuilder: Rebuilder,
+        drift: DriftCheck,
         writer: str,
     ) -> None:
-        self._tops = tops
+        self._boards = boards
         self._store = store
         self._source = source
         self._publisher = publisher
+        self._rebuilder = rebuilder
+        self._drift = drift
         self._writer = writer
-        self._rebuilder = Rebuilder(source, store, writer)
-        self._known: dict[str, Progress] = {board: Progress() for board in tops}
+        self._known: dict[str, Progress] = {board: Progress() for board in boards}
         # Answers about one board must be seen in the order in which Redis gave them.
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._rebuilds: dict[str, asyncio.Task[None]] = {}
-        self._reasons: dict[str, str] = {}
-        self._to_resize = set(tops)
+        self._asked: dict[str, tuple[str, int]] = {}
+        """Rebuilds that are wanted: why, and the epoch that is no good any more."""
+        self._to_resize = set(boards)
+        self._to_spread = set(boards)
         self.whole: set[str] = set()
         """Boards that have a ranking, as the last look found."""
 
-    def top_of(self, board: str) -> int:
-        """Places in the board's top."""
-        return self._tops.get(board, DEFAULT_TOP)
+    def config(self, board: str) -> Board:
+        """The board's rules."""
+        return self._boards.get(board) or Board(name=board)
 
     def missing(self) -> list[str]:
         """Configured boards without a ranking yet."""
-        return [board for board in self._tops if board not in self.whole]
+        return [board for board in self._boards if board not in self.whole]
 
     def ask_rebuild(self, board: str, reason: str) -> None:
-        """Have the board rebuilt, whatever state it is in."""
-        self._known.setdefault(board, Progress())
-        self._reasons.setdefault(board, reason)
+        """Have the board rebuilt, whatever state it is in; a rebuild by another process will do."""
+        progress = self._known.setdefault(board, Progress())
+        self._asked.setdefault(board, (reason, progress.epoch))
 
     async def apply(self, board: str, updates: Sequence[ScoreUpdate]) -> None:
         """Apply updates and publish the top where it changed. Raises StoreUnavailable; waits for a missing ranking."""
-        for start in range(0, len(updates), RankingStore.UPDATES_PER_CALL):
-            await self._apply_part(board, updates[start : start + RankingStore.UPDATES_PER_CALL])
+        step = RankingStore.UPDATES_PER_CALL * self.config(board).shards
+        for start in range(0, len(updates), step):
+            await self._apply_part(board, updates[start : start + step])
 
     async def _apply_part(self, board: str, updates: Sequence[ScoreUpdate]) -> None:
         progress = self._known.setdefault(board, Progress())
+        top = self.config(board).top
         async with self._locks[board]:
             try:
-                applied = await self._store.apply(board, self.top_of(board), self._writer, updates)
+                applied = await self._store.apply(board, top, self._writer, updates)
             except NoRanking:
                 await self._await_ranking(board)
                 try:
-                    applied = await self._store.apply(board, self.top_of(board), self._writer, updates)
+                    applied = await self._store.apply(board, top, self._writer, updates)
                 except NoRanking as error:
                     raise StoreUnavailable("redis") from error
             kept = progress.wrote(applied.writes)
-            if not progress.saw(applied.epoch, applied.version) or not kept:
+            older = applied.epoch is not None and not progress.saw(applied.epoch, applied.version)
+            if older or not kept:
                 self.ask_rebuild(board, "regressed")
             if applied.ahead:
                 self.ask_rebuild(board, "season")
-        if applied.snapshot is not None:
+        await self._publish(board, applied)
+
+    async def _publish(self, board: str, applied: Applied) -> None:
+        if applied.snapshot is not None and applied.epoch is not None:
             await self._publisher.publish(board, applied.epoch, applied.version, applied.snapshot)
 
     async def _await_ranking(self, board: str) -> None:
@@ -113,11 +121,13 @@ class Boards:
                 state = await self._store.state(board)
                 if state.epoch is not None and not progress.saw(state.epoch, state.version):
                     self.ask_rebuild(board, "regressed")
-            if state.season < seasons.get(board, 1):
+            if state.epoch is not None and state.season < seasons.get(board, 1):
                 self.ask_rebuild(board, "season")
+            metrics.DRIFT_USERS.labels(board).set(state.drifted)
+            metrics.DRIFT_CHECKED.labels(board).set(state.checked)
             await self._mend(board, state)
 
-    async def _seasons(self) -> dict[str, int]:
+    async def _seasons(self) -> Mapping[str, int]:
         """The running seasons; none while PostgreSQL is away, for then none begins."""
         try:
             return await self._source.seasons()
@@ -130,14 +140,25 @@ class Boards:
             self._start_rebuild(board, "missing")
             return
         self.whole.add(board)
-        if board in self._reasons:
-            self._start_rebuild(board, self._reasons[board])
+        config = self.config(board)
+        if board in self._to_spread:
+            self._to_spread.discard(board)
+            if state.shards != config.shards:
+                self.ask_rebuild(board, "spread")
+        if board in self._asked and state.building is None and state.epoch > self._asked[board][1]:
+            del self._asked[board]
+        if board in self._asked:
+            self._start_rebuild(board, self._asked[board][0])
         elif state.building is not None:  # where it is another's, that one holds the lock
             self._start_rebuild(board, "abandoned")
+        applied, whole = await self._store.settle(board, config.top, state)
+        if not whole and state.building is None:
+            self.ask_rebuild(board, "missing")
+        await self._publish(board, applied)
         if board in self._to_resize:
-            await self._store.resize(board, self.top_of(board))
+            await self._store.resize(board, config.top)
             self._to_resize.discard(board)
-        if state.published < state.version:
+        elif state.published < state.version:
             await self._publisher.catch_up(board)
 
     def _start_rebuild(self, board: str, reason: str) -> None:
@@ -148,34 +169,39 @@ class Boards:
             self._rebuilds[board] = task
 
     async def _rebuild(self, board: str, reason: str) -> None:
-        asked = self._reasons.get(board)
+        config = self.config(board)
+        _, replacing = self._asked.get(board, ("", None))
         try:
-            snapshot = await self._rebuilder.rebuild(board, self.top_of(board), reason, forced=asked is not None)
+            snapshot = await self._rebuilder.rebuild(
+                board, config.top, reason, shards=config.shards, replacing=replacing
+            )
         except (StoreUnavailable, Superseded) as error:
             _log.warning("rebuild ended early, the next look begins it again", board=board, error=str(error))
             return
         if snapshot is not None:
-            if asked is not None and self._reasons.get(board) == asked:
-                del self._reasons[board]
+            self._asked.pop(board, None)
             self.whole.add(board)
             await self._publisher.publish_snapshot(board, snapshot)
 
-    async def check_drift(self, board: str) -> bool:
-        """Compare the top with SQL's; where they stay apart, count it and rebuild. Raises StoreUnavailable."""
-        limit = self.top_of(board)
-        before = None
-        for look in range(DRIFT_LOOKS):
-            if look:
-                await asyncio.sleep(1)
-            expected = tuple(await self._source.top(board, limit))
-            found = await self._store.places(board, limit)
-            if found == expected or (before is not None and before != (expected, found)):
-                return False
-            before = (expected, found)
-        DRIFT.labels(board).inc()
-        _log.error("the ranking differs from the database, it is built anew", board=board)
-        self.ask_rebuild(board, "drift")
-        return True
+    async def check_drift(self, board: str, not_within: float = 0) -> Found | None:
+        """Compare the ranking with SQL and heal it, or, where very much differs, have it rebuilt. None where it cannot
+        be told, or was compared in the last ``not_within`` seconds. Raises StoreUnavailable."""
+        self._to_spread.add(board)
+        state = await self._store.state(board)
+        if time.time() - state.checked < not_within:
+            return None
+        found = await self._drift.check(board, state)
+        if found is not None and found.drifted:
+            metrics.DRIFTED.labels(board).inc(found.drifted)
+            await self._show_again(board)
+            if found.drifted >= MANY:
+                self.ask_rebuild(board, "drift")
+        return found
+
+    async def _show_again(self, board: str) -> None:
+        """Make the stored top what the ranking says, and publish it where that changed it."""
+        if await self._store.resize(board, self.config(board).top) is not None:
+            await self._publisher.catch_up(board)
 
     async def close(self) -> None:
         """End what runs."""

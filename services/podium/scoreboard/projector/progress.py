@@ -10,22 +10,27 @@ class Progress:
 
     def __init__(self) -> None:
         self._age = (0, 0)
-        self._writes: dict[int, int] = {}
+        self._writes: dict[tuple[int, int], int] = {}
 
     def saw(self, epoch: int, version: int) -> bool:
         """Note a state; false where a newer one had been seen before."""
         if (epoch, version) < self._age:
             return False
         if epoch > self._age[0]:
-            self._writes = {known: count for known, count in self._writes.items() if known >= epoch}
+            self._writes = {known: count for known, count in self._writes.items() if known[0] >= epoch}
         self._age = (epoch, version)
         return True
 
-    def wrote(self, writes: dict[int, int]) -> bool:
-        """Note how many writes of this process each epoch counts, after one more; false where some were lost.
+    @property
+    def epoch(self) -> int:
+        """The latest epoch seen, 0 before the first."""
+        return self._age[0]
+
+    def wrote(self, writes: dict[tuple[int, int], int]) -> bool:
+        """Note how many writes of this process each (epoch, shard) counts, after one more; false where some were lost.
 
         More than expected is harmless: the client repeats a write whose answer was lost.
         """
-        complete = all(count > self._writes.get(epoch, 0) for epoch, count in writes.items())
+        complete = all(count > self._writes.get(at, 0) for at, count in writes.items())
         self._writes.update(writes)
         return complete

@@ -1,0 +1,134 @@
+"""The rankings in Redis as the comparison with PostgreSQL sees them: what differs, and setting it right."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import msgspec
+from redis.asyncio.cluster import RedisCluster
+
+from podium.scoreboard.domain import Row, encode_rows
+from podium.scoreboard.layout import Place, places, shard_of
+from podium.scoreboard.scripts import Script, outage_mapped
+from podium.scoreboard.shards import Superseded
+
+STEP_ROWS: Final = 500
+"""Rows that one script looks at, so that it stops the node for some milliseconds at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the ranking holds of a user: the user's value, and the score of the member that it names."""
+
+    value: str | None
+    score: int | None
+
+    @property
+    def version(self) -> int:
+        """Version of the user's row; -1 where there is none."""
+        return -1 if self.value is None else int(self.value.partition("|")[0])
+
+
+class AuditStore:
+    """Raises StoreUnavailable("redis") where the cluster is away, Superseded where the epoch is current no more."""
+
+    _compare = Script("compare")
+    _look = Script("look")
+    _strays = Script("strays")
+    _heal = Script("heal")
+
+    def __init__(self, redis: RedisCluster) -> None:
+        self._redis = redis
+
+    async def differing(self, board: str, shards: int, epoch: int, rows: Sequence[tuple[str, Row]]) -> list[str]:
+        """Which users' rows (user id, row) are not what the ranking holds."""
+        by_user = dict(rows)
+        parts = [
+            (place, [by_user[user_id] for user_id in group]) for place, group in _by_place(board, shards, list(by_user))
+        ]
+
+        async def one(place: Place, part: Sequence[Row]) -> list[bytes]:
+            answer = await self._compare(self._redis, [place.meta], place.prefix, epoch, encode_rows(part))
+            return cast(list[bytes], _current(board, answer))
+
+        async with outage_mapped("compare"):
+            found = await asyncio.gather(*(one(place, part) for place, part in parts))
+        return [user.decode() for part in found for user in part]
+
+    async def held(self, board: str, shards: int, epoch: int, users: Sequence[str]) -> dict[str, Held]:
+        """What the ranking holds of ``users``."""
+        answer: dict[str, Held] = {}
+        for place, group in _by_place(board, shards, users):
+            async with outage_mapped("look"):
+                found = _current(board, await self._look(self._redis, [place.meta], place.prefix, epoch, *group))
+            for user_id, value, score in zip(group, found[::2], found[1::2], strict=True):
+                answer[user_id] = Held(None if value is None else value.decode(), None if score is None else int(score))
+        return answer
+
+    async def heal(self, board: str, shards: int, epoch: int, users: Sequence[tuple[str, Held, Row | None]]) -> int:
+        """Set users to their rows (None: there is no such user), unless what was held has changed; answers how many."""
+        by_user = {user_id: (held, row) for user_id, held, row in users}
+        healed = 0
+        for place, group in _by_place(board, shards, list(by_user)):
+            flat: list[str | int | bool] = []
+            for user_id in group:
+                held, row = by_user[user_id]
+                flat += (user_id, False if held.value is None else held.value, *(row or (False, False, False)))
+            async with outage_mapped("heal"):
+                healed += _current(
+                    board,
+                    await self._heal(self._redis, [place.meta], place.prefix, epoch, msgspec.msgpack.encode(flat)),
+                )
+        return healed
+
+    async def sizes(self, board: str, shards: int, epoch: int) -> tuple[int, int]:
+        """How many users the ranking knows, and how many it shows."""
+        users = shown = 0
+        async with outage_mapped("sizes"):
+            for place in places(board, shards):
+                users += await cast(Awaitable[Any], self._redis.hlen(f"{place.prefix}{epoch}:users"))
+                shown += await cast(Awaitable[Any], self._redis.zcard(f"{place.prefix}{epoch}:rank"))
+        return users, shown
+
+    async def sweep(self, place: Place, epoch: int, cursor: int) -> tuple[int, int]:
+        """A step through a shard's sorted set, to remove members nobody has: next cursor (0: done), their number."""
+        async with outage_mapped("sweep"):
+            after, removed = _current(
+                place.board,
+                await self._strays(self._redis, [place.meta], place.prefix, epoch, cursor, STEP_ROWS),
+            )
+        return int(after), int(removed)
+
+    async def users(self, place: Place, epoch: int, cursor: int) -> tuple[int, list[str]]:
+        """One step through a shard's users: next cursor (0: done), and user ids (some may come twice)."""
+        async with outage_mapped("users"):
+            after, found = await cast(
+                Awaitable[Any], self._redis.hscan(f"{place.prefix}{epoch}:users", cursor, count=STEP_ROWS)
+            )
+        return int(after), [user.decode() for user in found]
+
+    async def note(self, board: str, checked: int, drifted: int) -> None:
+        """Keep when the board was compared (Unix time) and how many users differed, for all projectors to tell."""
+        async with outage_mapped("note"):
+            await cast(
+                Awaitable[Any],
+                self._redis.hset(Place(board).meta, mapping={"checked": checked, "drifted": drifted}),
+            )
+
+
+def _by_place(board: str, shards: int, users: Sequence[str]) -> list[tuple[Place, list[str]]]:
+    groups: dict[int, list[str]] = {}
+    for user_id in users:
+        groups.setdefault(shard_of(user_id, shards), []).append(user_id)
+    return [
+        (Place(board, shard, shards), group[start : start + STEP_ROWS])
+        for shard, group in groups.items()
+        for start in range(0, len(group), STEP_ROWS)
+    ]
+
+
+def _current(board: str, answer: Any) -> Any:
+    if answer is None:
+        raise Superseded(board)
+    return answer
