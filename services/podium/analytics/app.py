@@ -9,11 +9,13 @@ import structlog
 from fastapi import FastAPI
 
 from podium.analytics import routes, routes_admin
+from podium.analytics.archive import Archive
 from podium.analytics.background import Background
 from podium.analytics.boards import BoardStore
 from podium.analytics.consumer import Consumer
 from podium.analytics.context import AnalyticsContext
 from podium.analytics.reports import ReportStore
+from podium.analytics.seasons import Seasons
 from podium.analytics.settings import AnalyticsSettings
 from podium.analytics.store import AnalyticsStore, BoardSpec
 from podium.common.application import make_app
@@ -52,10 +54,13 @@ def create_app(
     def bus() -> Bus | None:
         return connection[0] if connection else None
 
-    boards = tuple(BoardSpec(board.name, board.top) for board in parse_boards(rules.boards))
+    configured = parse_boards(rules.boards)
+    boards = tuple(BoardSpec(board.name, board.top) for board in configured)
+    board_store = BoardStore(engine)
     state, store = SecurityState(), AnalyticsStore(engine, interval)
     reports = ReportStore(reader, parse_tiers(rules.tiers), interval)
-    consumer, background = Consumer(store), Background(store, reports, boards)
+    seasons = Seasons(board_store, Archive(engine), configured, bus)
+    consumer, background = Consumer(store), Background(store, reports, seasons, boards)
     loops: list[asyncio.Task[None]] = []
 
     async def with_nats() -> None:
@@ -68,7 +73,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         work: list[Coroutine[Any, Any, None]] = [
-            with_nats(), background.probe(), background.close_windows(), background.forget()
+            with_nats(), background.probe(), background.close_windows(), background.forget(),
+            background.reset_boards(), background.archive_seasons(),
         ]  # fmt: skip
         for one in work:
             loops.append(asyncio.create_task(one))
@@ -89,7 +95,7 @@ def create_app(
     health.require_alive("background work", lambda: not any(loop.done() for loop in loops))
 
     app = make_app("analytics", "Business metrics, reports, dead letters and boards.", health, lifespan)
-    app.state.context = AnalyticsContext(boards, BoardStore(engine), reports, bus)
+    app.state.context = AnalyticsContext(boards, board_store, reports, bus)
     app.state.verifier = make_verifier(jwt or JwtSettings(), state.is_revoked)
     app.include_router(routes.router)
     app.include_router(routes_admin.router)

@@ -12,6 +12,7 @@ from podium.analytics.consumer import CONSUMER
 from podium.analytics.dead_letters import DeadLetters
 from podium.analytics.domain import SCORE_BOUNDS
 from podium.analytics.reports import ReportStore
+from podium.analytics.seasons import Seasons
 from podium.analytics.store import AnalyticsStore, BoardSpec
 from podium.common.bus import EVENTS_STREAM, OUTAGE, Bus
 from podium.common.problems import StoreUnavailable
@@ -28,6 +29,9 @@ GAUGE_SECONDS: Final = 10.0
 FORGET_SECONDS: Final = 600.0
 """How often old rows are deleted."""
 
+SEASON_SECONDS: Final = 1.0
+"""How often it is seen whether a season ends, or has ended."""
+
 PROBE_SECONDS: Final = 2.0
 """How often PostgreSQL is reached for the readiness check."""
 
@@ -43,9 +47,12 @@ _log = structlog.get_logger("podium.analytics")
 class Background:
     """The loops of one process."""
 
-    def __init__(self, store: AnalyticsStore, reports: ReportStore, boards: Sequence[BoardSpec]) -> None:
+    def __init__(
+        self, store: AnalyticsStore, reports: ReportStore, seasons: Seasons, boards: Sequence[BoardSpec]
+    ) -> None:
         self._store = store
         self._reports = reports
+        self._seasons = seasons
         self._boards = tuple(boards)
         self.postgres = False
         """Whether PostgreSQL answered when it was last asked."""
@@ -73,6 +80,14 @@ class Background:
     async def forget(self) -> None:
         """Delete what is only needed for a time."""
         await _every(FORGET_SECONDS, self._store.forget)
+
+    async def reset_boards(self) -> None:
+        """Begin the seasons that are due."""
+        await _every(SEASON_SECONDS, self._seasons.reset_due)
+
+    async def archive_seasons(self) -> None:
+        """Fill and thin out the archive of ended seasons."""
+        await _every(SEASON_SECONDS, self._seasons.archive)
 
     async def gauges(self, bus: Bus) -> None:
         """Read the gauges: what the database knows, and what NATS knows, each for itself."""

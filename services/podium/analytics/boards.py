@@ -1,106 +1,140 @@
-"""Resetting a board: the season's scores are archived and every user starts again, in one transaction.
+"""Seasons of boards: resets, by an admin or by the schedule.
 
-The rows stay, with zero points, hidden and with a larger version: a version only ever grows, so an event of the old
-season that comes late changes nothing, and a user is back in the ranking with the first action of the new season.
+A reset is one short transaction: the season's number grows, and with it every score of the board is of an ended season
+and counts as absent (``podium.common.seasons``). It passes the season's gate when no score update is under way, so
+an update counts for one season, never for both or none. ``archive`` then takes the old scores away in small steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from podium.common.database import outage_mapped
-from podium.common.outbox import ScoreState, Written, write_states
 from podium.common.problems import StoreUnavailable
+from podium.common.schedule import next_time
+from podium.common.seasons import GATE
 
-ROWS_PER_STATEMENT: Final = 5_000
-"""Rows changed by one statement, to stay far below the statement time-out."""
-
-LOCK_TIMEOUT: Final = "3s"
-"""How long the reset waits for running updates; others queue behind it for as long."""
+LOCK_TIMEOUT: Final = "2s"
+"""How long a reset waits for running updates; others queue behind it for as long."""
 
 LOCK_NOT_AVAILABLE: Final = "55P03"
 """SQLSTATE (PostgreSQL documentation, appendix A)."""
 
 _LOCK_TIMEOUT = text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-# Every update begins by locking its player, so nobody has read a score of the old season when this lock is held.
-_LOCK = text("LOCK TABLE player IN EXCLUSIVE MODE")
-_SEASON = text(
-    """
-    INSERT INTO board_state (board, season, season_started_at) VALUES (:board, 2, clock_timestamp())
-    ON CONFLICT (board) DO UPDATE SET season = board_state.season + 1, season_started_at = clock_timestamp()
-    RETURNING season, season_started_at
-    """
+_ENSURE = text(
+    "INSERT INTO board_state (board, season_started_at) VALUES (:board, NULL) ON CONFLICT (board) DO NOTHING"
 )
-_ARCHIVE = text(
+_LOCK = text("SELECT 1 FROM board_state WHERE board = :board FOR UPDATE")
+_PASS_GATE = text("SELECT pg_advisory_xact_lock(:gate)")
+_RESET = text(
     """
-    WITH chunk AS (
-        SELECT user_id FROM user_score WHERE board = :board AND user_id > :after AND total_actions > 0
-        ORDER BY user_id LIMIT :limit
-    ), archived AS (
-        INSERT INTO season_score (board, season, user_id, username, score, reached_at, total_actions, hidden)
-        SELECT board, :season, user_id, username, score, reached_at, total_actions, hidden
-        FROM user_score WHERE board = :board AND user_id IN (SELECT user_id FROM chunk)
+    WITH ended AS (
+        INSERT INTO season (board, season, started_at, ended_at)
+        SELECT board, season, season_started_at, clock_timestamp() FROM board_state WHERE board = :board
+        RETURNING board, season, ended_at
     )
-    UPDATE user_score SET score = 0, total_actions = 0, hidden = true, version = version + 1,
-      reached_at = :now, last_updated = :now
-    WHERE board = :board AND user_id IN (SELECT user_id FROM chunk)
-    RETURNING board, user_id, username, score, version, reached_at, hidden, total_actions
+    UPDATE board_state b SET season = ended.season + 1, season_started_at = ended.ended_at
+    FROM ended WHERE b.board = ended.board RETURNING b.season, b.season_started_at
     """
 )
-_LIST = text("SELECT board, season, season_started_at FROM board_state WHERE board = ANY(:boards)")
+_LIST = text("SELECT board, season, season_started_at, due_at FROM board_state WHERE board = ANY(:boards)")
+_SCHEDULED = text("SELECT board, schedule, due_at, clock_timestamp() AS now FROM board_state")
+_TAKE = text(
+    """
+    SELECT schedule, due_at, clock_timestamp() AS now FROM board_state WHERE board = :board FOR UPDATE SKIP LOCKED
+    """
+)
+_PLAN = text("UPDATE board_state SET schedule = :schedule, due_at = :due WHERE board = :board")
+_NOW = text("SELECT clock_timestamp()")
 
 
 @dataclass(frozen=True, slots=True)
 class Season:
-    """The season of a board that runs now."""
+    """The season of a board that runs now.
+
+    ``started_at`` is None for the first one; ``due_at`` is when the schedule ends it, if there is one.
+    """
 
     board: str
     season: int
     started_at: datetime | None
+    due_at: datetime | None = None
 
 
 class BoardStore:
     """Raises StoreUnavailable from every method while PostgreSQL is away."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self.engine = engine
+        self._engine = engine
 
-    async def reset(self, board: str) -> tuple[Season, int, list[Written]]:
-        """Begin a new season; returns it, the number of users archived, and the events to send.
+    async def reset(self, board: str) -> Season:
+        """Begin a new season.
 
-        Raises StoreUnavailable, too, where updates held the table for too long: nothing was changed.
+        Raises StoreUnavailable, too, where updates held the gate for too long: nothing was changed.
         """
-        written: list[Written] = []
-        users, after = 0, ""
-        try:
-            async with outage_mapped("reset"), self.engine.begin() as connection:
-                await connection.execute(_LOCK_TIMEOUT)
-                await connection.execute(_LOCK)
-                season, now = (await connection.execute(_SEASON, {"board": board})).one()
-                while True:
-                    values = {
-                        "board": board, "season": season - 1, "after": after, "now": now, "limit": ROWS_PER_STATEMENT
-                    }  # fmt: skip
-                    rows = (await connection.execute(_ARCHIVE, values)).mappings().all()
-                    if not rows:
-                        break
-                    states = sorted((ScoreState(**row) for row in rows), key=lambda state: state.user_id)
-                    written += await write_states(connection, states)
-                    users, after = users + len(states), states[-1].user_id
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:
-                raise StoreUnavailable("postgres") from error
-            raise
-        return Season(board, season, now), users, written
+        async with outage_mapped("reset"), self._engine.begin() as connection:
+            await connection.execute(_ENSURE, {"board": board})
+            await connection.execute(_LOCK, {"board": board})
+            return await _reset(connection, board)
+
+    async def reset_due(self, schedules: Mapping[str, str | None]) -> list[Season]:
+        """Begin the seasons that are due, each once however many processes ask; returns them.
+
+        ``schedules`` has the cron expression of each board, if any. A time that passed while nobody asked is made up
+        for, once however many passed; a schedule that is new or was changed begins with its next time, for nobody who
+        changes it wants what the old one missed.
+        """
+        async with outage_mapped("reset_due"), self._engine.connect() as connection:
+            known = {row.board: row for row in (await connection.execute(_SCHEDULED))}
+        begun = []
+        for board, schedule in schedules.items():
+            row = known.get(board)
+            if row is None and schedule is None:
+                continue
+            if row is not None and row.schedule == schedule and (row.due_at is None or row.due_at > row.now):
+                continue
+            season = await self._keep(board, schedule)
+            if season is not None:
+                begun.append(season)
+        return begun
+
+    async def _keep(self, board: str, schedule: str | None) -> Season | None:
+        """Bring one board's schedule up to date, and begin its season if it is due; None where it is not."""
+        async with outage_mapped("reset_due"), self._engine.begin() as connection:
+            await connection.execute(_ENSURE, {"board": board})
+            row = (await connection.execute(_TAKE, {"board": board})).one_or_none()
+            if row is None:  # another process has it in hand
+                return None
+            due = row.schedule == schedule and row.due_at is not None and row.due_at <= row.now
+            if row.schedule == schedule and not due:  # another process was first
+                return None
+            season = await _reset(connection, board) if due else None
+            now: datetime = (await connection.execute(_NOW)).scalar_one()
+            values = {"board": board, "schedule": schedule, "due": next_time(schedule, now) if schedule else None}
+            await connection.execute(_PLAN, values)
+            return season
 
     async def seasons(self, boards: Sequence[str]) -> list[Season]:
         """The running season of each board; the first one where none was ever reset."""
-        async with outage_mapped("seasons"), self.engine.connect() as connection:
+        async with outage_mapped("seasons"), self._engine.connect() as connection:
             rows = await connection.execute(_LIST, {"boards": list(boards)})
-            known = {board: Season(board, season, started) for board, season, started in rows}
+            known = {row[0]: Season(*row) for row in rows}
         return [known.get(board, Season(board, 1, None)) for board in boards]
+
+
+async def _reset(connection: AsyncConnection, board: str) -> Season:
+    """End the season of a board whose row is locked. The gate comes last, so that it is held for a moment only."""
+    try:
+        await connection.execute(_LOCK_TIMEOUT)
+        await connection.execute(_PASS_GATE, {"gate": GATE})
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+            raise StoreUnavailable("postgres") from error
+        raise
+    season, started = (await connection.execute(_RESET, {"board": board})).one()
+    return Season(board, season, started)

@@ -17,4 +17,6 @@ DEAD_LETTERS = Gauge("podium_dead_letters", "Messages in the dead-letter stream"
 CONSUMER_LAG = Gauge("podium_consumer_lag", "Messages that a durable consumer has not acknowledged", ["consumer"])
 OUTBOX_AGE = Gauge("podium_outbox_oldest_seconds", "Age of the oldest event that JetStream has not acknowledged")
 DEAD_LETTER_ACTS = Counter("podium_dead_letter_acts_total", "Dead letters replayed or discarded", ["act"])
-BOARD_RESETS = Counter("podium_board_resets_total", "Boards reset", ["board"])
+BOARD_RESETS = Counter("podium_board_resets_total", "Seasons begun, by an admin or the schedule", ["board", "cause"])
+ARCHIVED = Counter("podium_season_scores_archived_total", "Scores moved to the archive of ended seasons", ["board"])
+FORGOTTEN = Counter("podium_season_scores_deleted_total", "Scores deleted with seasons beyond those kept", ["board"])

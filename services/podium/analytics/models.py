@@ -171,6 +171,7 @@ class BoardDocument(Model):
     board: str
     season: int
     season_started_at: datetime | None
+    season_ends_at: datetime | None = Field(description="when the schedule ends it; null without a schedule")
 
 
 class BoardList(Model):
@@ -179,7 +180,9 @@ class BoardList(Model):
     boards: list[BoardDocument]
 
 
-class BoardReset(BoardDocument):
+class BoardReset(Model):
     """A board that was reset."""
 
-    archived_users: int
+    board: str
+    season: int = Field(description="the season that begins; the one before it is archived")
+    season_started_at: datetime | None

@@ -21,7 +21,7 @@ _NOW = text("SELECT clock_timestamp()")
 _STATE = text(
     """
     SELECT count(*), max(score), CAST(round(avg(score)) AS bigint), max(last_updated)
-    FROM user_score WHERE board = :board AND NOT hidden
+    FROM current_score WHERE board = :board AND NOT hidden
     """
 )
 _SUMS = text(
@@ -65,18 +65,18 @@ _COARSE = text(
     FROM grouped ORDER BY start LIMIT :limit
     """
 )
-_BOUNDS = text("SELECT min(score), max(score) FROM user_score WHERE board = :board AND NOT hidden")
+_BOUNDS = text("SELECT min(score), max(score) FROM current_score WHERE board = :board AND NOT hidden")
 _BUCKETS = text(
     """
-    SELECT CAST((score - :low) / :width AS bigint) AS bucket, count(*) FROM user_score
+    SELECT CAST((score - :low) / :width AS bigint) AS bucket, count(*) FROM current_score
     WHERE board = :board AND NOT hidden GROUP BY 1
     """
 )
-_AT_LEAST = text("SELECT count(*) FROM user_score WHERE board = :board AND NOT hidden AND score >= :score")
+_AT_LEAST = text("SELECT count(*) FROM current_score WHERE board = :board AND NOT hidden AND score >= :score")
 _QUANTILES = text(
     """
     SELECT percentile_disc(ARRAY[0.5, 0.9, 0.99]) WITHIN GROUP (ORDER BY score)
-    FROM user_score WHERE board = :board AND NOT hidden
+    FROM current_score WHERE board = :board AND NOT hidden
     """
 )
 _TOPS = text(
@@ -90,7 +90,7 @@ _PLAYERS = text(
     """
     SELECT row_number() OVER (ORDER BY score DESC, reached_at, user_id) AS rank, user_id, username, score,
       total_actions, reached_at, last_updated
-    FROM user_score WHERE board = :board AND NOT hidden ORDER BY score DESC, reached_at, user_id LIMIT :limit
+    FROM current_score WHERE board = :board AND NOT hidden ORDER BY score DESC, reached_at, user_id LIMIT :limit
     """
 )
 _ACTIONS = text(
@@ -103,7 +103,7 @@ _ACTIONS = text(
 )
 _SCORES_AT_MOST = text(
     """
-    SELECT bound, (SELECT count(*) FROM user_score WHERE board = :board AND NOT hidden AND score <= bound)
+    SELECT bound, (SELECT count(*) FROM current_score WHERE board = :board AND NOT hidden AND score <= bound)
     FROM unnest(CAST(:bounds AS bigint[])) AS bound
     """
 )

@@ -9,9 +9,8 @@ from starlette.responses import Response
 from podium.analytics import models
 from podium.analytics.context import AnalyticsContext
 from podium.analytics.dead_letters import DeadLetter, NotReplayable
-from podium.analytics.metrics import BOARD_RESETS
+from podium.analytics.seasons import announce
 from podium.common.authorization import authorized
-from podium.common.outbox import send
 from podium.common.problems import Problem, documented
 from podium.common.tokens import Claims
 
@@ -126,7 +125,9 @@ async def list_boards(request: Request, _: Admin) -> models.BoardList:
     seasons = await context.board_store.seasons([board.name for board in context.boards])
     return models.BoardList(
         boards=[
-            models.BoardDocument(board=one.board, season=one.season, season_started_at=one.started_at)
+            models.BoardDocument(
+                board=one.board, season=one.season, season_started_at=one.started_at, season_ends_at=one.due_at
+            )
             for one in seasons
         ]
     )
@@ -134,15 +135,10 @@ async def list_boards(request: Request, _: Admin) -> models.BoardList:
 
 @router.post("/boards/{board}/reset", operation_id="resetBoard", summary="Begin a new season", responses=_BOARDS)
 async def reset_board(request: Request, claims: Admin, board: Annotated[str, Path(max_length=63)]) -> models.BoardReset:
-    """Archives the board's scores and takes all users out of its ranking, in one transaction; each is back with their
-    next accepted update. Updates that come in meanwhile count for one season or the other, never for both."""
+    """Ends the season: all users leave the ranking at once, each is back with their next accepted update, and the ended
+    season can still be read. Updates that come in meanwhile count for one season or the other, never for both."""
     context = _context(request)
-    season, users, written = await context.board_store.reset(await context.known_board(board))
-    BOARD_RESETS.labels(season.board).inc()
-    _log.info("board reset", board=season.board, season=season.season, users=users, actor=claims.sub)
-    bus = context.bus()
-    if bus is not None and bus.connected:
-        await send(context.board_store.engine, bus, written)
-    return models.BoardReset(
-        board=season.board, season=season.season, season_started_at=season.started_at, archived_users=users
-    )
+    season = await context.board_store.reset(await context.known_board(board))
+    await announce(season, "admin", context.bus())
+    _log.info("board reset", board=season.board, season=season.season, actor=claims.sub)
+    return models.BoardReset(board=season.board, season=season.season, season_started_at=season.started_at)

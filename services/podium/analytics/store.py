@@ -54,12 +54,13 @@ _BEFORE = text(
 )
 _STATE = text(
     """
-    SELECT count(*), max(score), CAST(round(avg(score)) AS bigint) FROM user_score WHERE board = :board AND NOT hidden
+    SELECT count(*), max(score), CAST(round(avg(score)) AS bigint) FROM current_score
+    WHERE board = :board AND NOT hidden
     """
 )
 _TOP = text(
     """
-    SELECT user_id, username, score FROM user_score WHERE board = :board AND NOT hidden
+    SELECT user_id, username, score FROM current_score WHERE board = :board AND NOT hidden
     ORDER BY score DESC, reached_at, user_id LIMIT :top
     """
 )

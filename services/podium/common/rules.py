@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_camel
+
+from podium.common.schedule import checked
 
 MAX_SCORE = 10**15
 """Points. Scores beyond this are refused; it is below 2**53, so a double still holds each integer exactly."""
@@ -18,11 +20,17 @@ class _Rule(BaseModel):
 
 
 class Board(_Rule):
-    """A ranking. ``top`` is the number of entries pushed to watchers, ``shards`` over how many slots it is spread."""
+    """A ranking. ``top`` is the number of entries pushed to watchers.
+
+    ``reset`` is the cron expression at whose times a new season begins; of the ended ones the newest ``retain_seasons``
+    are kept.
+    """
 
     name: Name
     top: int = Field(default=10, ge=1, le=1000)
     operator: Operator = "Increment"
+    reset: Annotated[str, AfterValidator(checked)] | None = None
+    retain_seasons: int = Field(default=10, ge=0)
     shards: int = Field(default=1, ge=1, le=256)
 
 

@@ -232,45 +232,6 @@ async def test_an_outage_of_the_database_loses_nothing(
     assert (await bus.jetstream.stream_info(DLQ_STREAM)).state.messages == 0
 
 
-async def test_a_reset_archives_and_empties_the_board(analytics: Analytics, engine: AsyncEngine, bus: Bus) -> None:
-    """Scores are archived, rows stay with zero points and larger versions, and the events say so absolutely."""
-    await _scores(engine, ("a", 50), ("b", 150))
-    reset = (await analytics.post("/api/v1/admin/boards/default/reset")).json()
-    assert (reset["season"], reset["archivedUsers"]) == (2, 2)
-    async with engine.connect() as connection:
-        rows = await connection.execute(
-            text("SELECT user_id, score, version, hidden, total_actions FROM user_score ORDER BY user_id")
-        )
-        assert [tuple(row) for row in rows] == [("a", 0, 6, True, 0), ("b", 0, 6, True, 0)]
-        archived = await connection.execute(text("SELECT season, user_id, score FROM season_score ORDER BY user_id"))
-        assert [tuple(row) for row in archived] == [(1, "a", 50), (1, "b", 150)]
-        assert (await connection.execute(text("SELECT count(*) FROM outbox"))).scalar_one() == 0
-    assert (await bus.jetstream.stream_info(EVENTS_STREAM)).state.messages == 1
-    again = (await analytics.post("/api/v1/admin/boards/default/reset")).json()
-    assert (again["season"], again["archivedUsers"]) == (3, 0)
-    boards = (await analytics.get("/api/v1/admin/boards", scope="admin")).json()["boards"]
-    assert [(one["board"], one["season"]) for one in boards] == [("default", 3)]
-    assert (await analytics.post("/api/v1/admin/boards/none/reset")).status_code == 404
-
-
-async def test_a_reset_waits_for_running_updates(analytics: Analytics, engine: AsyncEngine) -> None:
-    """An update that has locked its player is finished first, and its score is archived; nothing is lost between."""
-    await _scores(engine, ("a", 50))
-    async with engine.begin() as connection:
-        await connection.execute(text("INSERT INTO player (user_id, username) VALUES ('a', 'a')"))
-    async with engine.connect() as update:
-        await update.execute(text("SELECT 1 FROM player WHERE user_id = 'a' FOR UPDATE"))
-        reset = asyncio.create_task(analytics.post("/api/v1/admin/boards/default/reset"))
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'ExclusiveLock'"
-        async with asyncio.timeout(5):
-            while not (await _one(engine, waiting))[0]:
-                await asyncio.sleep(0.01)
-        await update.execute(text("UPDATE user_score SET score = 60, version = 6 WHERE user_id = 'a'"))
-        await update.commit()
-    assert (await reset).status_code == 200
-    assert (await _one(engine, "SELECT score FROM season_score WHERE user_id = 'a'"))[0] == 60
-
-
 async def test_business_metrics_are_served(analytics: Analytics, engine: AsyncEngine, bus: Bus) -> None:
     """Updates, active users, distribution, dead letters, lag and outbox age are at /metrics."""
     await publish(bus, entry("a"))

@@ -97,8 +97,7 @@ async def test_sessions_bans_revocations_and_resets_reach_the_scores_service(
         assert (await _until(scores, session, 200)).json()["score"] == 20
 
         reset = await analytics.post("/api/v1/admin/boards/default/reset", headers=header)
-        assert reset.json()["archivedUsers"] == 1
-        assert await row() == (0, True)
+        assert reset.json()["season"] == 2
         assert (await _update(scores, session)).json()["score"] == 10
         assert await row() == (10, False)
 
