@@ -43,7 +43,8 @@ func run() error {
 		return err
 	}
 	defer connection.Close()
-	stream, err := jetstream.New(connection, jetstream.WithPublishAsyncMaxPending(maxPending))
+	stream, err := jetstream.New(connection, jetstream.WithPublishAsyncMaxPending(maxPending),
+		jetstream.WithPublishAsyncTimeout(publishTimeout))
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ const (
 type Outbox struct {
 	pool    *pgxpool.Pool
 	stream  jetstream.JetStream
+	events  chan Event
 	pending chan pendingEvent
 
 	mutex        sync.Mutex
@@ -38,25 +39,37 @@ type pendingEvent struct {
 }
 
 func newOutbox(pool *pgxpool.Pool, stream jetstream.JetStream) *Outbox {
-	return &Outbox{pool: pool, stream: stream, pending: make(chan pendingEvent, maxPending)}
+	return &Outbox{pool: pool, stream: stream, events: make(chan Event, maxPending),
+		pending: make(chan pendingEvent, maxPending)}
 }
 
 // start the work in the background; it ends with ctx.
 func (o *Outbox) start(ctx context.Context) {
+	go o.send(ctx)
 	go o.collect(ctx)
 	go repeat(ctx, deleteInterval, o.delete)
 	go repeat(ctx, relayInterval, o.relay)
 }
 
-// Send begins to send an event. It never waits: what finds the buffers full is left to the relay.
+// Send hands an event to the background. It never waits: what finds the buffer full is left to the relay.
 func (o *Outbox) Send(event Event) {
-	future, err := o.publish(event)
-	if err != nil {
-		return
-	}
 	select {
-	case o.pending <- pendingEvent{event.ID, future}:
+	case o.events <- event:
 	default:
+	}
+}
+
+// send publishes what was handed over; acknowledgements are waited for elsewhere, so many are on the way at once.
+func (o *Outbox) send(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case event := <-o.events:
+			if future, err := o.publish(event); err == nil {
+				o.pending <- pendingEvent{event.ID, future}
+			}
+		}
 	}
 }
 
@@ -73,7 +86,7 @@ func (o *Outbox) collect(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case sent := <-o.pending:
-			if acknowledged(sent.future) {
+			if acknowledged(ctx, sent.future) {
 				o.mutex.Lock()
 				o.acknowledged = append(o.acknowledged, sent.id)
 				o.mutex.Unlock()
@@ -82,12 +95,13 @@ func (o *Outbox) collect(ctx context.Context) {
 	}
 }
 
-func acknowledged(future jetstream.PubAckFuture) bool {
+// acknowledged waits for JetStream's word; the future fails by itself after publishTimeout.
+func acknowledged(ctx context.Context, future jetstream.PubAckFuture) bool {
 	select {
 	case <-future.Ok():
 		return true
 	case <-future.Err():
-	case <-time.After(publishTimeout):
+	case <-ctx.Done():
 	}
 	return false
 }
@@ -131,7 +145,7 @@ func (o *Outbox) relay(ctx context.Context) error {
 		}
 		var sent []uuid.UUID
 		for i, future := range futures {
-			if acknowledged(future) {
+			if acknowledged(ctx, future) {
 				sent = append(sent, events[i].ID)
 			}
 		}

@@ -56,6 +56,9 @@ type Limit struct {
 type Rules struct {
 	actions map[string]*Action
 	tiers   []Tier
+
+	tierNames  []string
+	tierScores []int64
 }
 
 // Award is what a valid action is worth.
@@ -85,6 +88,9 @@ func parseRules(boardsText, actionsText, tiersText string) (*Rules, error) {
 		boards[i].Operator = cmp.Or(boards[i].Operator, "Increment")
 	}
 	slices.SortFunc(rules.tiers, func(a, b Tier) int { return cmp.Compare(a.MinScore, b.MinScore) })
+	for _, tier := range rules.tiers {
+		rules.tierNames, rules.tierScores = append(rules.tierNames, tier.Name), append(rules.tierScores, tier.MinScore)
+	}
 	for _, action := range actions {
 		if err := action.compile(boards); err != nil {
 			return nil, fmt.Errorf("action %q: %w", action.Type, err)
