@@ -119,7 +119,7 @@ class ScoreStore:
         """
         users = list({update.user_id for update in updates})
         with db_span("SELECT player FOR UPDATE"):
-            players = await connection.fetch(sql.LOCK_PLAYERS, users)
+            players = await connection.fetch(sql.LOCK_PLAYERS, *sql.columns(users))
         if len(players) < len(users):
             raise _PlayersMissing
         asked = [(update, board) for update in updates for board in _boards(update)]
@@ -127,9 +127,11 @@ class ScoreStore:
         with db_span("SELECT action_log, user_score"):
             rows = await connection.fetch(
                 sql.READ,
-                [update.user_id for update, _ in asked],
-                [update.action_id for update, _ in asked],
-                [board for _, board in asked],
+                *sql.columns(
+                    [update.user_id for update, _ in asked],
+                    [update.action_id for update, _ in asked],
+                    [board or "" for _, board in asked],
+                ),
             )
         state = State({player[0]: _player(*player) for player in players}, {}, {})
         ended = []
@@ -203,65 +205,71 @@ def _events(changes: Sequence[Change], traceparent: str | None) -> list[Event]:
 
 def _write_arguments(
     decision: Decision, events: Sequence[Event], before: Mapping[str, tuple[int, bool]]
-) -> tuple[list[Any], ...]:
-    """The columns of ``sql.WRITE``, in the order of its parameters."""
+) -> tuple[Any, ...]:
+    """The parameters of ``sql.WRITE``, in their order."""
     updates = [update for update, _, _ in decision.logged]
     outcomes = [accepted for _, accepted, _ in decision.logged]
     scores = decision.scores.values()
     players = decision.players.values()
-    return (
+    *texts, separator = sql.columns(
         [update.user_id for update in updates],
         [update.action_id for update in updates],
         [update.action_type for update in updates],
-        [accepted.answer.score_increase for accepted in outcomes],
-        [update.timestamp - PG_EPOCH for update in updates],
-        [at - PG_EPOCH for _, _, at in decision.logged],
+        [str(accepted.answer.score_increase) for accepted in outcomes],
+        [str(update.timestamp) for update in updates],
+        [str(at) for _, _, at in decision.logged],
         [update.metadata for update in updates],
-        [update.body_sha256 for update in updates],
+        ["\\x" + update.body_sha256.hex() for update in updates],
         [_inet(update.ip_address) for update in updates],
-        [update.device_info for update in updates],
-        [update.request_signature for update in updates],
+        [update.device_info or "" for update in updates],
+        [update.request_signature or "" for update in updates],
         [accepted.body.decode() for accepted in outcomes],
-        [update.trace_id for update in updates],
+        [update.trace_id or "" for update in updates],
         [score.board for score in scores],
         [score.user_id for score in scores],
         [score.username for score in scores],
-        [score.score for score in scores],
-        [score.version for score in scores],
-        [score.reached_at - PG_EPOCH for score in scores],
-        [score.last_updated - PG_EPOCH for score in scores],
-        [score.total_actions for score in scores],
-        [score.hidden for score in scores],
+        [str(score.score) for score in scores],
+        [str(score.version) for score in scores],
+        [str(score.reached_at) for score in scores],
+        [str(score.last_updated) for score in scores],
+        [str(score.total_actions) for score in scores],
+        ["t" if score.hidden else "f" for score in scores],
         [player.user_id for player in players],
         [player.username for player in players],
-        [player.total_actions for player in players],
-        [before[player.user_id][0] - len(player.recent) + player.accepted for player in players],
+        [str(player.total_actions) for player in players],
+        [str(before[player.user_id][0] - len(player.recent) + player.accepted) for player in players],
         ["{" + ",".join(map(rfc3339, player.recent[-player.accepted :])) + "}" for player in players],
         [_action_times_text(player, before[player.user_id][1]) for player in players],
-        [player.recent[-1] - PG_EPOCH for player in players],
+        [str(player.recent[-1]) for player in players],
+    )
+    return (
+        *texts,
         [event.event_id for event in events],
         [event.subject for event in events],
         [event.payload for event in events],
         [event.traceparent for event in events],
+        separator,
     )
 
 
-def _action_times_text(player: PlayerState, had_some: bool) -> str | None:
+def _action_times_text(player: PlayerState, had_some: bool) -> str:
+    """The limits' times by action type as JSON; empty where there were none and are none."""
     if not player.action_times and not had_some:
-        return None
+        return ""
     seconds = {kind: [time / SECOND for time in times] for kind, times in player.action_times.items()}
     return msgspec.json.encode(seconds).decode()
 
 
 @lru_cache(maxsize=65_536)
-def _inet(address: str | None) -> str | None:
+def _inet(address: str | None) -> str:
+    """An address as PostgreSQL takes it; empty for none."""
     if address is None:
-        return None
+        return ""
     try:
         # A zone (fe80::1%eth0) means something on one host only, and PostgreSQL refuses it.
         return str(ipaddress.ip_address(address.partition("%")[0]))
     except ValueError:
-        return None
+        return ""
 
 
 class OutboxStore:

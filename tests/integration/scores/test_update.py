@@ -260,3 +260,20 @@ async def test_a_body_of_unknown_length_is_read_no_further_than_allowed(
             413: (413, "body-too-large"),
         }[expected]
     )
+
+
+async def test_separators_in_names_are_only_characters(scores: Scores, database: Database) -> None:
+    """What travels to the database between separators may hold them."""
+    names = [f"a\x1fb-{number}" for number in range(3)]
+    updates = [scores.update(open_session(name, username=f"\x1f{name}\x1f"), action_id="\x1f") for name in names]
+    answers = [answer.json() for answer in await asyncio.gather(*updates)]
+    assert [(one["userId"], one["username"], one["actionId"]) for one in answers] == [
+        (name, f"\x1f{name}\x1f", "\x1f") for name in names
+    ]
+    assert [row["user_id"] for row in await database.fetch("SELECT user_id FROM user_score ORDER BY 1")] == names
+
+
+async def test_a_user_may_have_no_name(scores: Scores, database: Database) -> None:
+    """An empty username is kept as it is."""
+    assert (await scores.update(open_session("gus", username=""))).json()["username"] == ""
+    assert await database.fetchval("SELECT username FROM user_score") == ""
