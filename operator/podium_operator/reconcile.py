@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from podium_operator import action_schemas, credentials, observe, recorder, revisions, status
+from podium_operator import action_schemas, credentials, observe, recorder, revisions, schedules, status
 from podium_operator.builders import config, services
 from podium_operator.builders.base import MANAGER, Inputs, selector
 from podium_operator.cluster import (
@@ -155,7 +155,7 @@ class _Pass:
         self.generation: int = scoreboard["metadata"]["generation"]
         self.live: dict[Key, JSON] = {}
         self.waiting = ""
-        self.invalid = action_schemas.problem(spec)
+        self.invalid = "; ".join(filter(None, (action_schemas.problem(spec), schedules.problem(spec))))
         self.problems: list[str] = []
         """What the user has to mend, besides Secrets."""
 

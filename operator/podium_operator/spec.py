@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from podium_operator.spec_base import (
+    CRON_PATTERN,
     DNS_LABEL_PATTERN,
     DURATION_PATTERN,
     JSON,
@@ -52,6 +53,23 @@ class Board(Model):
         default="Increment",
         description="How an action changes the score: Increment adds points, Best keeps the highest value, "
         "Latest takes the newest.",
+    )
+    reset: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="When a new season begins: a cron expression of five fields in UTC, such as 0 0 * * MON, or one of "
+        "@hourly, @daily, @weekly, @monthly, @yearly. Never if absent. A time that was missed is made up for once.",
+        json_schema_extra=rules(
+            (
+                f"self.matches('{CRON_PATTERN}')",
+                "write reset as five cron fields (minute hour day month weekday, in UTC), for example 0 0 * * MON, "
+                "or as one of @hourly, @daily, @weekly, @monthly, @yearly",
+            )
+        ),
+    )
+    retain_seasons: int = Field(
+        default=10, ge=0, le=10000, description="How many ended seasons can still be read; older ones are deleted."
     )
 
 

@@ -15,6 +15,9 @@ JSON = dict[str, Any]
 DURATION_PATTERN = r"^[1-9][0-9]{0,8}(s|m|h|d)$"
 """A whole number with one unit, such as 30s, 5m, 24h or 7d."""
 
+CRON_PATTERN = r"^(@(hourly|daily|weekly|monthly|yearly)|([0-9*,/-]+ ){3}[0-9A-Za-z*,/-]+ [0-9A-Za-z*,/-]+)$"
+"""Minute, hour, day of the month, month, day of the week; or a name of a period."""
+
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 """The subset of Kubernetes quantities that CPU, memory and storage need."""
 

@@ -342,18 +342,26 @@ async def test_what_outlives_the_scoreboard_follows_its_policy(world: World) -> 
 
 
 BROKEN_SCHEMA = {"actions": [{"type": "win", "points": 1, "schema": {"type": 5}}]}
+NEVER = {"boards": [{"name": "default", "reset": "0 0 30 2 *"}]}
 
 
-async def test_an_unusable_schema_is_said_and_nothing_is_made(world: World) -> None:
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        (BROKEN_SCHEMA, "actions[win].schema.type is no usable JSON Schema"),
+        (NEVER, "boards[default].reset '0 0 30 2 *' never comes"),
+    ],
+)
+async def test_what_only_the_operator_sees_is_said_and_nothing_is_made(world: World, spec: JSON, sentence: str) -> None:
     """The sentence names the field; once it is mended, the Scoreboard comes up."""
-    await world.write(BROKEN_SCHEMA)
+    await world.write(spec)
     assert await world.step() is None
     assert not await world.objects()
     found = await world.conditions()
     assert {t: (found[t]["status"], found[t]["reason"]) for t in ("Ready", "Progressing", "Degraded")} == {
         "Ready": ("False", "InvalidSpec"), "Progressing": ("False", "InvalidSpec"), "Degraded": ("True", "InvalidSpec"),
     }  # fmt: skip
-    assert "actions[win].schema.type is no usable JSON Schema" in found["Ready"]["message"]
+    assert sentence in found["Ready"]["message"]
 
     await world.write({"actions": [{"type": "win", "points": 1, "schema": {"type": "object"}}]})
     await world.settle()
