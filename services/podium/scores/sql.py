@@ -71,8 +71,8 @@ WITH logged AS (
 ), scored AS (
   INSERT INTO user_score AS s
     (board, user_id, username, score, version, reached_at, last_updated, total_actions, hidden)
-  SELECT board, user_id, coalesce(username, ''), score, version, epoch + reached_us * us, epoch + updated_us * us, total_actions,
-    hidden
+  SELECT board, user_id, coalesce(username, ''), score, version, epoch + reached_us * us, epoch + updated_us * us,
+    total_actions, hidden
   FROM unnest(string_to_array($14, $34), string_to_array($15, $34), string_to_array($16, $34),
     string_to_array($17, $34)::bigint[], string_to_array($18, $34)::bigint[], string_to_array($19, $34)::bigint[],
     string_to_array($20, $34)::bigint[], string_to_array($21, $34)::bigint[], string_to_array($22, $34)::boolean[])
