@@ -10,21 +10,25 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Final
 
 import structlog
 
+from podium.common.problems import StoreUnavailable
 from podium.scoreboard.domain import Row, timestamp
-from podium.scoreboard.layout import Place, places, shard_of
+from podium.scoreboard.layout import places, shard_of
 from podium.scoreboard.metrics import REBUILD_SECONDS, REBUILDS
-from podium.scoreboard.projector.progress import Progress
 from podium.scoreboard.projector.scan import Chunk
 from podium.scoreboard.projector.source import ScoreSource
 from podium.scoreboard.store import RankingStore, Superseded
 
 LOAD_ROWS: Final = 512
 """Rows that one script writes, so that it stops the node for two milliseconds at most."""
+
+CHUNKS_WAITING: Final = 8
+"""Chunks that are read ahead."""
 
 _log = structlog.get_logger("podium.projector.rebuild")
 
@@ -59,8 +63,7 @@ class Rebuilder:
             load = _Load(self._store, board, epoch, shards, self._writer)
             scan = await self._source.scan(board, season)
             async with aclosing(scan.chunks()) as chunks:
-                async for chunk in chunks:
-                    await load.write(chunk)
+                await load.run(chunks)
             snapshot = await self._store.swap(board, top, epoch, self._writer, load.writes, timestamp(now))
             await self._store.settle(board, top, await self._store.state(board))
         seconds = time.perf_counter() - started
@@ -72,34 +75,64 @@ class Rebuilder:
 
 
 class _Load:
-    """Writes rows to the shards of an epoch, to all of them at once; counts what it wrote."""
+    """Writes chunks to the shards of an epoch while the next ones are read; counts what it wrote.
+
+    One call at a time to each shard: that a failover lost one is seen by the count of the next.
+    """
 
     def __init__(self, store: RankingStore, board: str, epoch: int, shards: int, writer: str) -> None:
         self._store = store
         self._epoch = epoch
         self._writer = writer
         self._places = places(board, shards)
-        self._progress = Progress()
+        self._waiting: list[list[Row]] = [[] for _ in self._places]
+        self._newest = ""
         self.writes = [0] * shards
         self.rows = 0
 
-    async def write(self, chunk: Chunk) -> None:
-        """Write a chunk. Raises Superseded where the epoch was lost or overtaken."""
+    async def run(self, chunks: AsyncIterator[Chunk]) -> None:
+        """Write all chunks. Raises Superseded where the epoch was lost or overtaken, and what ``chunks`` raises."""
+        queue: asyncio.Queue[Chunk | None] = asyncio.Queue(CHUNKS_WAITING)
+
+        async def read() -> None:
+            async for chunk in chunks:
+                await queue.put(chunk)
+                await asyncio.sleep(0)  # the write that has been answered goes on before the next chunk is made
+            await queue.put(None)
+
+        async def write() -> None:
+            while (chunk := await queue.get()) is not None:
+                self._take(chunk)
+                await self._write_full(LOAD_ROWS)
+            await self._write_full(1)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(read())
+                group.create_task(write())
+        except* (StoreUnavailable, Superseded) as errors:
+            raise errors.exceptions[0] from None
+
+    def _take(self, chunk: Chunk) -> None:
         shards = len(self._places)
-        parts: list[list[Row]] = [chunk.rows]
-        if shards > 1:
-            parts = [[] for _ in self._places]
+        if shards == 1:
+            self._waiting[0] += chunk.rows
+        else:
             for user_id, row in zip(chunk.users, chunk.rows, strict=True):
-                parts[shard_of(user_id, shards)].append(row)
-        await asyncio.gather(
-            *(self._write_part(place, part, chunk.newest) for place, part in zip(self._places, parts, strict=True))
-        )
+                self._waiting[shard_of(user_id, shards)].append(row)
+        self._newest = max(self._newest, chunk.newest)
         self.rows += len(chunk.rows)
 
-    async def _write_part(self, place: Place, rows: list[Row], newest: str) -> None:
+    async def _write_full(self, least: int) -> None:
+        """Write what waits for each shard, if it is ``least`` rows or more."""
+        due = [index for index, rows in enumerate(self._waiting) if len(rows) >= least]
+        await asyncio.gather(*(self._write(index) for index in due))
+
+    async def _write(self, index: int) -> None:
+        rows, self._waiting[index] = self._waiting[index], []
         for start in range(0, len(rows), LOAD_ROWS):
             part = rows[start : start + LOAD_ROWS]
-            writes = await self._store.load(place, self._writer, self._epoch, part, newest)
-            if not self._progress.wrote({(self._epoch, place.shard): writes}):
-                raise Superseded(place.board)
-            self.writes[place.shard] = writes
+            writes = await self._store.load(self._places[index], self._writer, self._epoch, part, self._newest)
+            if writes <= self.writes[index]:
+                raise Superseded(self._places[index].board)
+            self.writes[index] = writes

@@ -22,8 +22,11 @@ from podium.common.seasons import first_version
 from podium.common.settings import DatabaseSettings
 from podium.scoreboard.domain import Row, row_of, timestamp
 
-CHUNK_ROWS: Final = 4096
+STEP_ROWS: Final = 4096
 """Rows of one step."""
+
+CHUNK_ROWS: Final = 512
+"""Rows that are handed over at once."""
 
 STEP_SECONDS: Final = 30.0
 """Bound of one step, generous for a table that is read from disk."""
@@ -105,8 +108,8 @@ class Scan:
                 if after is None:
                     return
                 ahead = asyncio.create_task(self._fetch(connection, after))
-                if found:
-                    yield _chunk(found)
+                for start in range(0, len(found), CHUNK_ROWS):
+                    yield _chunk(found[start : start + CHUNK_ROWS])
         finally:
             if ahead is not None:
                 ahead.cancel()
@@ -115,7 +118,7 @@ class Scan:
                 connection.terminate()
 
     async def _fetch(self, connection: "asyncpg.Connection[Any]", after: str) -> list[asyncpg.Record]:
-        return await connection.fetch(_NEXT, self._board, after, CHUNK_ROWS, *self._versions, timeout=STEP_SECONDS)
+        return await connection.fetch(_NEXT, self._board, after, STEP_ROWS, *self._versions, timeout=STEP_SECONDS)
 
     async def _connect(self, *, replica: bool) -> "asyncpg.Connection[Any]":
         """A connection to a replica that has caught up, or to the primary. Raises what the driver raises."""
