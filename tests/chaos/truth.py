@@ -35,7 +35,7 @@ FROM action_log JOIN unnest(%s::text[], %s::text[]) AS asked (user_id, action_id
 _ROWS = "SELECT user_id, count(*) FROM action_log WHERE user_id = ANY(%s) GROUP BY user_id"
 _SCORES = "SELECT user_id, score FROM user_score WHERE board = %s AND user_id = ANY(%s)"
 _RANKING = """
-SELECT user_id, score FROM user_score WHERE board = %s AND NOT hidden ORDER BY score DESC, reached_at, user_id
+SELECT user_id, score FROM current_score WHERE board = %s AND NOT hidden ORDER BY score DESC, reached_at, user_id
 """
 _OUTBOX = """
 SELECT count(*), coalesce(max(extract(epoch FROM clock_timestamp() - created_at)), 0)::float8 FROM outbox
