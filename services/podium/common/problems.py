@@ -44,6 +44,7 @@ _TITLES = {
     "method-not-allowed": "The method is not allowed here",
     "user-unknown": "The user is not known",
     "board-unknown": "The board is not known",
+    "season-unknown": "The season is not known",
     "report-unknown": "The report is not known",
     "dead-letter-unknown": "The dead letter is not known",
     "not-replayable": "The dead letter cannot be replayed",

@@ -9,28 +9,42 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI, WebSocket
+from starlette.middleware import Middleware
 
 from podium.common.application import make_app
 from podium.common.bus import Bus, connect
+from podium.common.database import make_engine
 from podium.common.health import Health
 from podium.common.redis import OUTAGE, make_redis
 from podium.common.rules import parse_boards, parse_tiers
 from podium.common.security_state import SecurityState
-from podium.common.settings import JwtSettings, NatsSettings, ProcessSettings, RedisSettings, RulesSettings
+from podium.common.settings import (
+    DatabaseSettings,
+    JwtSettings,
+    NatsSettings,
+    ProcessSettings,
+    RedisSettings,
+    RulesSettings,
+)
 from podium.common.tokens import TokenVerifier, make_verifier
-from podium.scoreboard import asyncapi, pages
+from podium.scoreboard import asyncapi, pages, routes_seasons
 from podium.scoreboard.domain import Tops
 from podium.scoreboard.feed import Feed
+from podium.scoreboard.head import HeadAsGet
 from podium.scoreboard.hub import Hub
 from podium.scoreboard.lease_store import LeaseStore
 from podium.scoreboard.leases import Limiter
 from podium.scoreboard.routes import Reader, make_router
+from podium.scoreboard.seasons import SeasonReader
 from podium.scoreboard.settings import CacheSettings, WatchSettings
 from podium.scoreboard.store import RankingStore
 from podium.scoreboard.websocket import Gateway, WebSocketEndpoint
 
 ENDPOINT_REMOVAL_SECONDS = 1.0
 """How long after readiness went off the first watcher is sent away, so that it does not come back to this pod."""
+
+ARCHIVE_CONNECTIONS = 2
+"""Connections to the read replicas at most, made when an ended season is first asked for."""
 
 _log = structlog.get_logger("podium.scoreboard")
 
@@ -40,6 +54,7 @@ class Settings:
     """All settings of this process, from the environment unless given."""
 
     process: ProcessSettings = field(default_factory=ProcessSettings)
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
     nats: NatsSettings = field(default_factory=NatsSettings)
     jwt: JwtSettings = field(default_factory=JwtSettings)
@@ -60,6 +75,7 @@ class Runtime:
         self.security = SecurityState(on_revoked=self.hub.revoke)
         self.verifier: TokenVerifier = make_verifier(settings.jwt, self.security.is_revoked)
         self.reader: Reader | None = None
+        self.seasons: SeasonReader | None = None
         self.gateway: Gateway | None = None
         self.endpoint: WebSocketEndpoint | None = None
         self.feed: Feed | None = None
@@ -104,6 +120,8 @@ class Runtime:
             per_ip=settings.watch.max_connections_per_ip,
         )
         self.feed = feed = Feed(list(self.board_tops), store, self.tops, self.hub)
+        engine = make_engine(settings.database, read=True, pool_size=ARCHIVE_CONNECTIONS)
+        self.seasons = SeasonReader(self.board_tops, engine)
         self.reader = Reader(self.board_tops, parse_tiers(settings.rules.tiers), self.tops, store)
         self.gateway = Gateway(self.hub, self.verifier, limiter)
         self.endpoint = WebSocketEndpoint(
@@ -128,6 +146,7 @@ class Runtime:
             await asyncio.gather(*self.tasks, return_exceptions=True)
             with suppress(*OUTAGE):
                 await redis.aclose()
+            await engine.dispose()
 
 
 def _report(task: asyncio.Task[None]) -> None:
@@ -164,6 +183,10 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
         assert runtime.reader is not None
         return runtime.reader
 
+    def seasons() -> SeasonReader:
+        assert runtime.seasons is not None
+        return runtime.seasons
+
     def gateway() -> Gateway:
         assert runtime.gateway is not None
         return runtime.gateway
@@ -174,5 +197,7 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
         await runtime.endpoint(websocket)
 
     app.include_router(make_router(settings.cache, reader, gateway))
+    app.include_router(routes_seasons.make_router(reader, seasons))
+    app.user_middleware.append(Middleware(HeadAsGet))  # innermost, so that logs and spans say HEAD
     pages.install(app, lambda: asyncapi.describe(settings.watch))
     return app

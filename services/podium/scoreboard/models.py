@@ -28,6 +28,19 @@ class ScoreboardQuery(_Query):
     limit: Annotated[Count | None, Field(ge=1, le=1000, description="places; default: the board's `top`")] = None
 
 
+class SeasonListQuery(_Query):
+    """Query of a board's seasons."""
+
+    board: BoardName = "default"
+
+
+class SeasonQuery(_Query):
+    """Query of an ended season."""
+
+    board: BoardName = "default"
+    limit: Annotated[Count | None, Field(ge=1, le=1000, description="places; default: the board's `top`")] = None
+
+
 class StandingQuery(_Query):
     """Query of a user's rank."""
 
@@ -79,3 +92,41 @@ class StandingAnswer(_Answer):
     board: str
     epoch: int
     version: int
+
+
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Players = Annotated[
+    int | None, Field(description="users with a score in the season; null for the moments until all are archived")
+]
+
+
+class RunningSeason(_Answer):
+    """The season that runs."""
+
+    season: Annotated[int, Field(ge=1)]
+    started_at: Annotated[Moment | None, Field(description="null for a board's first season")]
+    ends_at: Annotated[Moment | None, Field(description="when the schedule ends it; null without a schedule")]
+
+
+class EndedSeason(_Answer):
+    """A season that has ended."""
+
+    season: Annotated[int, Field(ge=1)]
+    started_at: Annotated[Moment | None, Field(description="null for a board's first season")]
+    ended_at: Moment
+    players: Players
+
+
+class SeasonListAnswer(_Answer):
+    """The seasons of a board that can be read, newest first."""
+
+    board: str
+    current: RunningSeason
+    seasons: list[EndedSeason]
+
+
+class SeasonAnswer(EndedSeason):
+    """The first places of an ended season."""
+
+    board: str
+    rankings: list[RankingEntry]
