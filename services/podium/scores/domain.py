@@ -205,21 +205,28 @@ def _decide_one(decision: Decision, state: State, update: Update, rules: Rules, 
                 "the score would leave the range of scores",
                 ((DATA_POINTER, "would move the score out of range"),),
             )
-    refusal = _limited(player, award, rules, at)
-    if refusal:
-        return refusal
-    return _accept(decision, state, update, award, rules, moves, at)
+    recent = within(player.recent, rules.user_limit.window, at)
+    if award.limits or len(recent) >= rules.user_limit.count:
+        refusal = _limited(player, award, rules, at)
+        if refusal:
+            return refusal
+    recent.append(at)
+    player.recent = recent
+    return _accept(decision, state, player, update, award, rules, moves, at)
 
 
 def _accept(
-    decision: Decision, state: State, update: Update, award: Award, rules: Rules, moves: list[ScoreState], at: int
+    decision: Decision,
+    state: State,
+    player: PlayerState,
+    update: Update,
+    award: Award,
+    rules: Rules,
+    moves: list[ScoreState],
+    at: int,
 ) -> Accepted:
-    player = state.players[update.user_id]
     player.username = update.username
     player.total_actions += 1
-    recent = within(player.recent, rules.user_limit.window, at)
-    recent.append(at)
-    player.recent = recent
     player.accepted += 1
     if award.limits or player.action_times:
         _note_action_time(player, award, at)
@@ -244,7 +251,7 @@ def _accept(
         rules.tier(first.score),
         accepted_at,
     )
-    accepted = Accepted(answer, standing(rules.user_limit, recent, at), _encode(answer))
+    accepted = Accepted(answer, standing(rules.user_limit, player.recent, at), _encode(answer))
     state.log[update.user_id, update.action_id] = Logged(update.body_sha256, answer)
     decision.players[player.user_id] = player
     decision.logged.append((update, accepted, at))
