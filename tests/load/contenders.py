@@ -41,6 +41,10 @@ UNBATCHED = _podium("podium-unbatched", module="tests.load.unbatched")
 GO = Contender("go", 1, lambda: [str(opponent_program())], {"OPPONENT_COMMIT": "each"})
 GO_BATCHED = Contender("go-batched", 1, lambda: [str(opponent_program())], {"OPPONENT_COMMIT": "batched"})
 
+SCOREBOARD = _podium("scoreboard", module="podium.scoreboard")
+PROJECTOR = _podium("projector", module="podium.scoreboard.projector")
+PLAIN_READ = _podium("fastapi-redis", module="tests.load.opponents.plain_read")
+
 
 class Running:
     """The processes of a contender on one database."""

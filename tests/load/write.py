@@ -1,63 +1,104 @@
-"""The write path side by side: rounds of all contenders in turn, medians, and the ratios to the Go opponents."""
+"""Score updates side by side, and what the others of ``make bench-write`` show: low load, overload, more processes."""
 
-import contextlib
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from podium_dev.console import say, stage
-from tests.load.arena import Arena, Entered, Run
-from tests.load.contenders import Contender
+from tests.load.arena import Arena
+from tests.load.contenders import UNBATCHED, Contender, podium
 from tests.load.generator import Load, Users
+from tests.load.machine import resident_bytes
+from tests.load.rounds import Plan, Row, all_entered, measure_in_turn, median, row_of
+from tests.load.sampling import Sampler
 
-WARM_UP_SECONDS = 60.0
-"""Longest warm-up of one process, in seconds."""
+LOW_SHARE = 0.1
+"""Share of the capacity that is low load."""
 
-Row = Mapping[str, str | float | bool]
+LOW_USERS = 2_000
+"""Users at low load: few enough that the slow contender is warm soon."""
+
+OVERLOAD = 3.0
+"""Overload as a multiple of the capacity."""
+
+OVERLOAD_CONNECTIONS = 1024
+"""Connections under overload, so that it is the service that makes requests wait and not the generator."""
+
+
+async def side_by_side(arena: Arena, contenders: Sequence[Contender], plan: Plan) -> list[Row]:
+    """Closed loop, all contenders in turn; one row each."""
+    async with all_entered(arena, contenders, plan.users) as entered:
+        runs = await measure_in_turn(entered, Load(plan.seconds, users=Users(plan.users)), plan.rounds)
+    return [row_of(name, found) for name, found in runs.items()]
+
+
+async def low_load(arena: Arena, capacity: float, plan: Plan) -> list[Row]:
+    """A tenth of the capacity in open loop: Podium with and without group commit."""
+    load = Load(plan.seconds, rate=capacity * LOW_SHARE, users=Users(LOW_USERS))
+    async with all_entered(arena, [podium(1), UNBATCHED], LOW_USERS) as entered:
+        runs = await measure_in_turn(entered, load, plan.rounds)
+    return [row_of(name, found) for name, found in runs.items()]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How long to measure: ``rounds`` of ``seconds`` each, by so many ``users``."""
+class Overload:
+    """What three times the capacity did. Rates per second, latencies in ms, memory in MB (10^6 bytes)."""
 
-    rounds: int = 3
-    seconds: float = 6.0
-    users: int = 10_000
+    capacity: float
+    normal_p99_ms: float
+    offered: float
+    accepted: float
+    shed: float
+    shed_properly: bool
+    p99_ms: float
+    shed_p99_ms: float
+    memory_mb: Sequence[float]
+    correct: bool
+
+    def as_row(self) -> Mapping[str, str | float | bool]:
+        """The result as one row."""
+        return {
+            "capacity": self.capacity,
+            "offered": self.offered,
+            "acceptedPerSecond": self.accepted,
+            "shedPerSecond": self.shed,
+            "shedWith503AndRetryAfter": self.shed_properly,
+            "normalP99Ms": self.normal_p99_ms,
+            "acceptedP99Ms": self.p99_ms,
+            "p99Ratio": self.p99_ms / self.normal_p99_ms,
+            "shedP99Ms": self.shed_p99_ms,
+            "memoryFirstMB": self.memory_mb[0],
+            "memoryMaxMB": max(self.memory_mb),
+            "memoryLastMB": self.memory_mb[-1],
+            "correct": self.correct,
+        }
 
 
-async def measure_all(arena: Arena, contenders: Sequence[Contender], plan: Plan) -> dict[str, list[Run]]:
-    """Warm all contenders up, then measure them in turn (A B C A B C), so that the machine's moods hit all alike."""
-    load = Load(plan.seconds, users=Users(plan.users))
-    runs: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
-    async with contextlib.AsyncExitStack() as stack:
-        entered: list[Entered] = []
-        for contender in contenders:
-            with stage(f"Start {contender.name} and warm it up"):
-                entered.append(await stack.enter_async_context(arena.entered(contender)))
-                await entered[-1].warm_up(Load(WARM_UP_SECONDS, users=load.users))
-        for number in range(1, plan.rounds + 1):
-            with stage(f"Round {number} of {plan.rounds}, {plan.seconds:g} s each"):
-                for each in entered:
-                    run = await each.measure(load)
-                    runs[each.name].append(run)
-                    say(_line(each.name, run))
-    return runs
-
-
-def row_of(name: str, runs: Sequence[Run]) -> Row:
-    """One row of the result: medians over the rounds, correct only if every round was."""
-    return {
-        "name": name,
-        "requestsPerSecond": _median(run.report.requests_per_second for run in runs),
-        "p50Ms": _median(run.report.p50_ms for run in runs),
-        "p99Ms": _median(run.report.p99_ms for run in runs),
-        "cpuMicrosPerRequest": _median(run.cpu_micros_per_request for run in runs),
-        "correct": all(run.correct for run in runs),
-        **{
-            f"{part}Micros": _median(run.micros(part) for run in runs)
-            for part in ("service", "postgres", "redis", "nats")
-        },
-    }
+async def overload(arena: Arena, plan: Plan, seconds: float) -> Overload:
+    """Measure the capacity in closed loop, then offer three times as much for some seconds in open loop."""
+    users = Users(plan.users)
+    async with all_entered(arena, [podium(1)], plan.users) as (entered,):
+        runs = await measure_in_turn([entered], Load(plan.seconds, users=users), plan.rounds)
+        capacity = median(run.report.requests_per_second for run in runs[entered.name])
+        normal = median(run.report.p99_ms for run in runs[entered.name])
+        load = Load(seconds, rate=OVERLOAD * capacity, connections=OVERLOAD_CONNECTIONS, users=users)
+        with stage(f"Offer {load.rate:.0f} requests/s for {seconds:g} s"):
+            async with Sampler(lambda: resident_bytes(entered.running.pids) / 1e6) as memory:
+                run = await entered.measure(load)
+            say(f"answers by status: {dict(run.report.statuses)}, errors: {dict(run.report.errors)}")
+    report = run.report
+    shed = report.statuses.get("503", 0)
+    return Overload(
+        capacity=capacity,
+        normal_p99_ms=normal,
+        offered=load.rate,
+        accepted=report.requests_per_second,
+        shed=shed / report.seconds,
+        shed_properly=report.refused == shed == report.retry_after and not report.errors,
+        p99_ms=report.p99_ms,
+        shed_p99_ms=report.refused_p99_ms,
+        memory_mb=memory.values,
+        correct=run.correct,
+    )
 
 
 def ratios(rows: Sequence[Row], subject: str) -> dict[str, float]:
@@ -77,27 +118,13 @@ def ratios(rows: Sequence[Row], subject: str) -> dict[str, float]:
     return found
 
 
-def best_podium(rows: Sequence[Row]) -> str:
-    """The number of processes with which Podium is compared: the one with the highest throughput."""
+def low_load_ratio(rows: Sequence[Row]) -> dict[str, float]:
+    """How many milliseconds later group commit answers at low load; negative if it is earlier."""
+    batched, unbatched = (float(row["p50Ms"]) for row in rows)
+    return {"lowLoadP50VsUnbatchedMs": round(batched - unbatched, 3)}
+
+
+def subject_of(rows: Sequence[Row]) -> str:
+    """The row of Podium that is compared: the number of processes with the highest throughput, for all ratios alike."""
     ours = [row for row in rows if str(row["name"]).startswith("podium")]
     return str(max(ours, key=lambda row: row["requestsPerSecond"])["name"])
-
-
-def _line(name: str, run: Run) -> str:
-    report = run.report
-    parts = " + ".join(f"{part} {run.micros(part):.0f}" for part in run.cpu)
-    texts = [
-        f"{name}: {report.requests_per_second:.0f}/s",
-        f"p50 {report.p50_ms:.1f} ms",
-        f"p99 {report.p99_ms:.1f} ms",
-        f"CPU {run.cpu_micros_per_request:.0f} µs ({parts})",
-        f"generator {report.cpu_seconds / max(report.accepted, 1) * 1e6:.0f} µs",
-        "correct" if run.correct else f"NOT CORRECT: {run.rows} rows, {run.score} points, drained {run.drained}",
-    ]
-    if report.refused or report.errors:
-        texts.append(f"answers {dict(report.statuses)}, errors {dict(report.errors)}")
-    return ", ".join(texts)
-
-
-def _median(values: Iterable[float]) -> float:
-    return round(statistics.median(values), 3)

@@ -124,6 +124,11 @@ class Postgres:
         with self._admin() as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    def checkpoint(self) -> None:
+        """Write all changed pages to disk now, so that a measurement does not meet another's."""
+        with self._admin() as connection:
+            connection.execute("CHECKPOINT")
+
     def _create(self, name: str, template: str) -> None:
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}")
         with self._admin() as connection:

@@ -13,8 +13,8 @@ import (
 
 const scoreUpdated = "podium.events.score.updated"
 
-// attempts of one update whose player was changed by another while its statement ran.
-const attempts = 20
+// patience with an update whose player is changed by others again and again while its statement runs.
+const patience = 5 * time.Second
 
 // EachStore commits every update by a statement of its own: log, scores, player and outbox in one round trip.
 type EachStore struct {
@@ -101,7 +101,7 @@ func (s *EachStore) Commit(ctx context.Context, update *Update) (*Outcome, error
 	if update.Refused != nil { // something that comes before the rules may speak first
 		return s.why(ctx, update)
 	}
-	for range attempts {
+	for begin := time.Now(); time.Since(begin) < patience; {
 		outcome, err := s.write(ctx, update)
 		if errors.Is(err, pgx.ErrNoRows) {
 			outcome, err = s.why(ctx, update)
