@@ -20,14 +20,18 @@ from podium.common.problems import StoreUnavailable
 from podium.scoreboard.domain import Row, timestamp
 from podium.scoreboard.layout import places, shard_of
 from podium.scoreboard.metrics import REBUILD_SECONDS, REBUILDS
-from podium.scoreboard.projector.scan import Chunk
+from podium.scoreboard.projector.scan import CHUNK_ROWS, Chunk
 from podium.scoreboard.projector.source import ScoreSource
 from podium.scoreboard.store import RankingStore, Superseded
 
 LOAD_ROWS: Final = 512
 """Rows that one script writes, so that it stops the node for two milliseconds at most."""
 
-CHUNKS_WAITING: Final = 8
+SORTED_ROWS: Final = 32_768
+"""Rows that are put into the order of their scores before they are written: neighbours in a sorted set are near each
+other in memory, so Redis needs half the time. Ten megabytes, and as much for what is read ahead."""
+
+CHUNKS_WAITING: Final = SORTED_ROWS // CHUNK_ROWS
 """Chunks that are read ahead."""
 
 _log = structlog.get_logger("podium.projector.rebuild")
@@ -103,7 +107,7 @@ class _Load:
         async def write() -> None:
             while (chunk := await queue.get()) is not None:
                 self._take(chunk)
-                await self._write_full(LOAD_ROWS)
+                await self._write_full(SORTED_ROWS // len(self._places))
             await self._write_full(1)
 
         try:
@@ -129,10 +133,14 @@ class _Load:
         await asyncio.gather(*(self._write(index) for index in due))
 
     async def _write(self, index: int) -> None:
-        rows, self._waiting[index] = self._waiting[index], []
+        rows, self._waiting[index] = sorted(self._waiting[index], key=_score), []
         for start in range(0, len(rows), LOAD_ROWS):
             part = rows[start : start + LOAD_ROWS]
             writes = await self._store.load(self._places[index], self._writer, self._epoch, part, self._newest)
             if writes <= self.writes[index]:
                 raise Superseded(self._places[index].board)
             self.writes[index] = writes
+
+
+def _score(row: Row) -> int:
+    return row.score
