@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import nats
 import psycopg
 
 from podium.common.bus import EVENTS_STREAM, connect
@@ -150,8 +151,12 @@ class Arena:
 
     async def purge_events(self) -> None:
         """Empty the event stream, so that no run works on what another left."""
-        async with await connect(self.stores.nats.settings(), "bench") as bus:
-            await bus.jetstream.purge_stream(EVENTS_STREAM)
+        settings = self.stores.nats.settings()
+        client = await nats.connect(settings.url, user=settings.user, password=settings.password.get_secret_value())
+        try:
+            await client.jetstream().purge_stream(EVENTS_STREAM)
+        finally:
+            await client.close()
 
 
 @contextlib.asynccontextmanager
