@@ -9,10 +9,9 @@ from podium.common.server import leaving, run_service
 from podium.scores.app import Settings, create_app
 from podium.scores.protocol import UpdateProtocol
 
-
 COLLECT_AFTER = (50_000, 20, 50)
-"""Thresholds of Python's collector: objects made before it looks at the youngest, and how many such looks at a generation
-precede one at the next. A batch makes hundreds, and nothing in its way refers to itself, so there is little to find."""
+"""Thresholds of Python's collector: objects made before it looks at the youngest, and how many such looks at a
+generation precede one at the next. A batch makes hundreds, and as none refers to itself, there is little to find."""
 
 
 def main() -> None:

@@ -15,6 +15,15 @@ from podium.scores.domain_limits import SECOND
 IDLE_IN_TRANSACTION_MS = 5_000
 """After this, in milliseconds, the server ends a transaction whose pod froze or vanished, so its row locks go."""
 
+PLANS = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+"""Each statement here looks a few hundred keys up. Left alone the server plans it anew for each batch's arrays, or
+keeps to a scan of the whole table that it chose while the table was small."""
+
 PG_EPOCH = 946_684_800 * SECOND
 """2000-01-01, where PostgreSQL's binary times begin, in Unix microseconds. To this module's connections a
 ``timestamptz`` is an integer of microseconds since then."""
@@ -44,6 +53,7 @@ async def open_pool(settings: DatabaseSettings, size: int) -> Pool:
         server_settings={
             "application_name": "podium-scores",
             "jit": "off",
+            **PLANS,
             "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
         },
     )

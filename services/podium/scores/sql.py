@@ -28,18 +28,25 @@ ORDER BY user_id COLLATE "C" ON CONFLICT DO NOTHING
 """
 
 READ = """
-SELECT asked.number, a.body_sha256, a.response, clock_timestamp() AS now,
+SELECT asked.number, k.accepted_at AS logged_at, clock_timestamp() AS now,
   coalesce(b.season, 1) AS season, s.score, s.version, s.reached_at, s.total_actions
 FROM unnest(string_to_array($1, $4), string_to_array($2, $4), string_to_array($3, $4, '')) WITH ORDINALITY
   AS asked (user_id, action_id, board, number)
-LEFT JOIN action_log a ON a.user_id = asked.user_id AND a.action_id = asked.action_id
+LEFT JOIN action_key k ON k.user_id = asked.user_id AND k.action_id = asked.action_id
 LEFT JOIN board_state b ON b.board = asked.board
 LEFT JOIN user_score s ON s.board = asked.board AND s.user_id = asked.user_id
 """
-"""Every asked action and board gives a row: what was logged of the action, the season that runs, and, where there is
-one, the user's score of that season or of one before; and the primary's clock. Scores are not locked: one is only
-written under its player's lock, or moved away when its season has ended.
+"""Every asked action and board gives a row: when the action was logged, if it was, the season that runs, and, where
+there is one, the user's score of that season or of one before; and the primary's clock. Scores are not locked: one is
+only written under its player's lock, or moved away when its season has ended.
 """
+
+READ_LOGGED = """
+SELECT a.user_id, a.action_id, a.body_sha256, a.response
+FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS asked (user_id, action_id, accepted_at)
+JOIN action_log a ON a.accepted_at = asked.accepted_at AND a.user_id = asked.user_id AND a.action_id = asked.action_id
+"""
+"""Actions that were accepted before, of which there are few: by their times, which lead to the log's partitions."""
 
 ARCHIVE_SCORES = f"""
 WITH ended AS (

@@ -124,7 +124,7 @@ class ScoreStore:
             raise _PlayersMissing
         asked = [(update, board) for update in updates for board in _boards(update)]
         # A statement of its own: its snapshot must be younger than the locks, to see what their last holders logged.
-        with db_span("SELECT action_log, user_score"):
+        with db_span("SELECT action_key, user_score"):
             rows = await connection.fetch(
                 sql.READ,
                 *sql.columns(
@@ -135,12 +135,14 @@ class ScoreStore:
             )
         state = State({player[0]: _player(*player) for player in players}, {}, {})
         ended = []
+        logged: dict[tuple[str, str], int] = {}
         now = 0
-        for number, body_sha256, response, clock, season, score, version, reached_at, total_actions in rows:
+        for number, logged_at, clock, season, score, version, reached_at, total_actions in rows:
             update, board = asked[number - 1]
-            now = max(now, clock)
-            if body_sha256 is not None:
-                state.log[update.user_id, update.action_id] = Logged(body_sha256, _ANSWER.decode(response))
+            if clock > now:
+                now = clock
+            if logged_at is not None:
+                logged[update.user_id, update.action_id] = logged_at
             if board is None:
                 continue
             key = (board, update.user_id)
@@ -151,6 +153,12 @@ class ScoreStore:
                 state.scores[key] = ScoreState(*key, version=floor)
                 if version is not None:
                     ended.append(key)
+        if logged:
+            with db_span("SELECT action_log"):
+                users_of, actions_of = _columns(logged)
+                found = await connection.fetch(sql.READ_LOGGED, users_of, actions_of, list(logged.values()))
+            for user_id, action_id, body_sha256, response in found:
+                state.log[user_id, action_id] = Logged(body_sha256, _ANSWER.decode(response))
         return state, list(dict.fromkeys(ended)), now + PG_EPOCH
 
 
