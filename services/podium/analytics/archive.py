@@ -13,12 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from podium.common.database import outage_mapped
 from podium.common.seasons import SEASON_BITS
 
-ROWS_LOOKED_AT: Final = 2_000
+ROWS_LOOKED_AT: Final = 1_000
 """Scores that one step of archiving looks at; it moves those of ended seasons."""
 
 ROWS_DELETED: Final = 5_000
 """Scores that one step of thinning out deletes."""
 
+_NOT_FLUSHED = text("SET LOCAL synchronous_commit TO off")
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('podium/archive/' || :board, 0))")
 _UNFINISHED = text("SELECT max(season) FROM season WHERE board = :board AND players IS NULL")
 _ARCHIVE = text(
@@ -127,5 +128,9 @@ class Archive:
 
 
 async def _alone(connection: AsyncConnection, board: str) -> bool:
-    """Whether this transaction may make the board's step."""
+    """Whether this transaction may make the board's step.
+
+    It is not flushed: should a crash undo it, it is made again, and what is committed after it makes it durable, too.
+    """
+    await connection.execute(_NOT_FLUSHED)
     return bool(await connection.scalar(_TRY_LOCK, {"board": board}))

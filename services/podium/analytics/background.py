@@ -98,7 +98,8 @@ class Background:
                 await self._board_gauges(board.name)
 
         async def read_nats() -> None:
-            metrics.DEAD_LETTERS.set(await DeadLetters(bus).count())
+            for consumer, letters in {**dict.fromkeys(CONSUMERS, 0), **await DeadLetters(bus).counts()}.items():
+                metrics.DEAD_LETTERS.labels(consumer).set(letters)
             for consumer in CONSUMERS:
                 info = await bus.jetstream.consumer_info(EVENTS_STREAM, consumer)
                 metrics.CONSUMER_LAG.labels(consumer).set((info.num_pending or 0) + (info.num_ack_pending or 0))

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from podium.analytics.domain import Event, MalformedEvent, parse_event
 from podium.analytics.metrics import EVENTS, POINTS, UPDATES
 from podium.analytics.store import AnalyticsStore
-from podium.common.bus import OUTAGE, SCORE_UPDATED, Bus
+from podium.common.bus import OUTAGE, SCORE_UPDATED, Bus, is_for
 from podium.common.problems import StoreUnavailable
 from podium.common.telemetry import links_to, tracer
 
@@ -74,6 +74,9 @@ class Consumer:
     async def _handle(self, bus: Bus, messages: Sequence[Msg]) -> None:
         readable: list[tuple[Msg, Event]] = []
         for message in messages:
+            if not is_for(message, CONSUMER):
+                await message.ack()
+                continue
             try:
                 readable.append((message, parse_event(message.data)))
             except MalformedEvent as error:

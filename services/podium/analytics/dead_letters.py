@@ -8,16 +8,20 @@ from typing import Any, Final
 
 import msgspec
 from nats.js.api import RawStreamMsg
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from podium.analytics.metrics import DEAD_LETTER_ACTS
-from podium.common.bus import DLQ_PREFIX, DLQ_STREAM, OUTAGE, Bus
+from podium.common.bus import CONSUMER_HEADER, DLQ_PREFIX, DLQ_STREAM, OUTAGE, REPLAYS_HEADER, Bus
 from podium.common.problems import StoreUnavailable
 
 REPLAYABLE: Final = "podium.events."
 """Only subjects of the event stream are published to."""
 
-_OWN_HEADERS: Final = frozenset({"podium-reason", "podium-subject", "podium-stream-seq", "nats-msg-id"})
+_OWN_HEADERS: Final = frozenset(
+    {"podium-reason", "podium-subject", "podium-stream-seq", "nats-msg-id", "nats-expected-stream"}
+    | {CONSUMER_HEADER.lower(), REPLAYS_HEADER.lower()}
+)
+"""What is made anew for each publication, in lower case."""
 
 
 class NotReplayable(ValueError):
@@ -26,7 +30,10 @@ class NotReplayable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that a consumer could not handle. ``id`` is its sequence in the dead-letter stream."""
+    """A message that a consumer could not handle. ``id`` is its sequence in the dead-letter stream.
+
+    ``replays`` is how often it was replayed, to fail again; ``headers`` are all that it carries.
+    """
 
     id: int
     consumer: str
@@ -36,6 +43,13 @@ class DeadLetter:
     time: datetime | None
     data: bytes
     headers: Mapping[str, str]
+    replays: int
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace of the publication, 32 hex digits, where it was sampled or not."""
+        parts = self.headers.get("traceparent", "").split("-")
+        return parts[1] if len(parts) == 4 else None
 
     def payload(self) -> Any:
         """The message as JSON where it is, else as base64 text."""
@@ -68,22 +82,29 @@ class DeadLetters:
 
     async def count(self) -> int:
         """How many there are."""
+        return sum((await self.counts()).values())
+
+    async def counts(self) -> dict[str, int]:
+        """How many there are, by consumer."""
         try:
-            return int((await self._bus.jetstream.stream_info(DLQ_STREAM)).state.messages)
+            info = await self._bus.jetstream.stream_info(DLQ_STREAM, subjects_filter=f"{DLQ_PREFIX}>")
         except NotFoundError:
-            return 0
+            return {}
         except OUTAGE as error:
             raise StoreUnavailable("nats") from error
+        return {subject.removeprefix(DLQ_PREFIX): number for subject, number in (info.state.subjects or {}).items()}
 
     async def replay(self, letter: DeadLetter) -> str:
         """Publish it to its subject again under a new message id, and remove it once that is acknowledged.
 
-        The id is made of the letter's own, so two replays at once publish one message. Raises NotReplayable.
+        Only the consumer that failed takes it. The id is made of the letter's own, so two replays at once publish one
+        message. Raises NotReplayable.
         """
         if not letter.subject.startswith(REPLAYABLE):
             raise NotReplayable(letter.subject)
         message_id = f"replay-{letter.id}-{letter.stream_sequence or 0}"
         kept = {name: value for name, value in letter.headers.items() if name.lower() not in _OWN_HEADERS}
+        kept |= {CONSUMER_HEADER: letter.consumer, REPLAYS_HEADER: str(letter.replays + 1)}
         try:
             await self._bus.jetstream.publish(letter.subject, letter.data, headers={**kept, "Nats-Msg-Id": message_id})
         except OUTAGE as error:
@@ -103,9 +124,10 @@ class DeadLetters:
     async def _delete(self, letter_id: int) -> None:
         try:
             await self._bus.jetstream.delete_msg(DLQ_STREAM, letter_id)
-        except NotFoundError:
-            return  # somebody else was first
         except OUTAGE as error:
+            # The server has no error of its own for a message that somebody else deleted first.
+            if isinstance(error, APIError) and await self._get(letter_id, following=False) is None:
+                return
             raise StoreUnavailable("nats") from error
 
     async def _get(self, sequence: int, *, following: bool) -> DeadLetter | None:
@@ -121,14 +143,15 @@ class DeadLetters:
 
 def _letter(message: RawStreamMsg) -> DeadLetter:
     headers = dict(message.headers or {})
-    sequence = headers.get("Podium-Stream-Seq", "")
+    sequence, replays = headers.get("Podium-Stream-Seq", ""), headers.get(REPLAYS_HEADER, "")
     return DeadLetter(
         id=int(message.seq or 0),
         consumer=(message.subject or "").removeprefix(DLQ_PREFIX),
         subject=headers.get("Podium-Subject", ""),
         reason=headers.get("Podium-Reason", ""),
         stream_sequence=int(sequence) if sequence.isdigit() else None,
-        time=getattr(message, "time", None),
+        time=message.time,
         data=message.data or b"",
         headers=headers,
+        replays=int(replays) if replays.isdecimal() and len(replays) < 10 else 0,
     )

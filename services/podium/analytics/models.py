@@ -141,11 +141,15 @@ class DeadLetterDocument(Model):
     reason: str
     stream_sequence: int | None
     size: int = Field(description="bytes")
+    time: datetime | None = Field(description="when it was set aside")
+    trace_id: str | None = Field(description="trace of its publication")
+    replays: int = Field(description="how often it was replayed, to fail again")
 
 
 class DeadLetterDetail(DeadLetterDocument):
-    """A dead letter with its content: JSON where it is, else base64."""
+    """A dead letter with its headers and its content: JSON where it is, else base64."""
 
+    headers: dict[str, str]
     payload: Any
 
 

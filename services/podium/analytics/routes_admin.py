@@ -49,6 +49,9 @@ def _document(letter: DeadLetter) -> models.DeadLetterDocument:
         reason=letter.reason,
         stream_sequence=letter.stream_sequence,
         size=len(letter.data),
+        time=letter.time,
+        trace_id=letter.trace_id,
+        replays=letter.replays,
     )
 
 
@@ -81,7 +84,9 @@ async def list_letters(
 async def get_letter(request: Request, _: Admin, letter_id: LetterId) -> models.DeadLetterDetail:
     """A dead letter with its content."""
     letter = await _found(request, letter_id)
-    return models.DeadLetterDetail(**_document(letter).model_dump(), payload=letter.payload())
+    return models.DeadLetterDetail(
+        **_document(letter).model_dump(), headers=dict(letter.headers), payload=letter.payload()
+    )
 
 
 @router.post(
@@ -91,8 +96,8 @@ async def get_letter(request: Request, _: Admin, letter_id: LetterId) -> models.
     responses={**_LETTER, **documented((409, "not-replayable"))},
 )
 async def replay_letter(request: Request, claims: Admin, letter_id: LetterId) -> models.Replayed:
-    """Publishes it to its own subject under a new message id and removes it once that is stored. All consumers see it
-    again; those that have handled it before change nothing."""
+    """Publishes it to its own subject under a new message id and removes it once that is stored. The consumer that
+    failed handles it again; if it still fails, it comes back as another dead letter that counts its replays."""
     letter = await _found(request, letter_id)
     try:
         message_id = await _context(request).dead_letters().replay(letter)

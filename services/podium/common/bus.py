@@ -37,6 +37,12 @@ DLQ_PREFIX = "podium.dlq."
 SECURITY_BUCKET = "PODIUM_SECURITY"
 TOP_PREFIX = "podium.top."
 
+CONSUMER_HEADER = "Podium-Consumer"
+"""Header of a replayed message: the only consumer that it is for."""
+
+REPLAYS_HEADER = "Podium-Replays"
+"""Header of a replayed message: how often it was replayed."""
+
 EVENTS_MAX_AGE_SECONDS = 7 * 24 * 3600
 DLQ_MAX_AGE_SECONDS = 30 * 24 * 3600
 DUPLICATE_WINDOW_SECONDS = 120
@@ -48,6 +54,11 @@ PUBLISH_TIMEOUT_SECONDS = 2.0
 OUTAGE = (nats.errors.Error, OSError, TimeoutError)
 
 _log = structlog.get_logger("podium.bus")
+
+
+def is_for(message: Msg, consumer: str) -> bool:
+    """Whether ``consumer`` has to handle a message; a replay is for the one that failed, all others acknowledge it."""
+    return (message.headers or {}).get(CONSUMER_HEADER, consumer) == consumer
 
 
 def user_token(user_id: str) -> str:

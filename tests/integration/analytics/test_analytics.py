@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from podium.common.bus import DLQ_STREAM, EVENTS_STREAM, SCORE_UPDATED, Bus
-from tests.integration.analytics.conftest import Analytics, StartAnalytics, bearer, entry, publish
+from podium.common.bus import DLQ_STREAM, EVENTS_STREAM, Bus
+from tests.integration.analytics.conftest import Analytics, StartAnalytics, entry, publish
 from tests.support.stores import Stores
 
 
@@ -169,47 +169,6 @@ async def test_scopes_are_apart(analytics: Analytics) -> None:
     assert (await analytics.get("/api/v1/analytics/summary", scope="admin")).status_code == 403
     assert (await analytics.get("/api/v1/admin/dead-letters", scope="analytics:read")).status_code == 403
     assert (await analytics.post("/api/v1/admin/boards/default/reset", scope="analytics:read")).status_code == 403
-
-
-async def test_a_poison_message_is_set_aside_replayed_and_discarded(analytics: Analytics, bus: Bus) -> None:
-    """What cannot be parsed goes to the dead letters while the rest goes on; it can be seen, replayed and discarded."""
-    await bus.publish(SCORE_UPDATED, b"not json", message_id="poison")
-    await publish(bus, entry("a"))
-    await _settled(bus)
-    async with asyncio.timeout(10):
-        while not (page := (await analytics.get("/api/v1/admin/dead-letters", scope="admin")).json())["deadLetters"]:
-            await asyncio.sleep(0.02)
-    (letter,) = page["deadLetters"]
-    assert (letter["consumer"], letter["subject"], page["total"]) == ("analytics", SCORE_UPDATED, 1)
-    path = f"/api/v1/admin/dead-letters/{letter['id']}"
-    assert (await analytics.get(path, scope="admin")).json()["payload"] == "bm90IGpzb24="
-    before = (await bus.jetstream.stream_info(EVENTS_STREAM)).state.messages
-    replayed = (await analytics.post(path + "/replay")).json()
-    assert replayed["subject"] == SCORE_UPDATED
-    assert (await bus.jetstream.stream_info(EVENTS_STREAM)).state.messages == before + 1
-    assert (await analytics.get(path, scope="admin")).status_code == 404
-    async with asyncio.timeout(10):  # still poison, so it comes back as another letter
-        while not (page := (await analytics.get("/api/v1/admin/dead-letters", scope="admin")).json())["deadLetters"]:
-            await asyncio.sleep(0.02)
-    again = f"/api/v1/admin/dead-letters/{page['deadLetters'][0]['id']}"
-    assert (await analytics.http.delete(again, headers=bearer("admin"))).status_code == 204
-    assert (await analytics.http.delete(again, headers=bearer("admin"))).status_code == 404
-    assert (await bus.jetstream.stream_info(DLQ_STREAM)).state.messages == 0
-
-
-async def test_dead_letters_are_paged(analytics: Analytics, bus: Bus) -> None:
-    """Oldest first, page by page, over gaps."""
-    for number in range(5):
-        await bus.publish(SCORE_UPDATED, b"{", message_id=f"p{number}")
-    await _settled(bus)
-    async with asyncio.timeout(10):
-        while (await bus.jetstream.stream_info(DLQ_STREAM)).state.messages < 5:
-            await asyncio.sleep(0.02)
-    await bus.jetstream.delete_msg(DLQ_STREAM, 2)
-    first = (await analytics.get("/api/v1/admin/dead-letters", scope="admin", limit=2)).json()
-    assert ([one["id"] for one in first["deadLetters"]], first["next"]) == ([1, 3], 3)
-    rest = (await analytics.get("/api/v1/admin/dead-letters", scope="admin", limit=2, after=3)).json()
-    assert ([one["id"] for one in rest["deadLetters"]], rest["next"]) == ([4, 5], None)
 
 
 async def test_an_outage_of_the_database_loses_nothing(

@@ -18,7 +18,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Link, SpanKind
 from redis.exceptions import DataError, ResponseError
 
-from podium.common.bus import OUTAGE, SCORE_UPDATED, Bus
+from podium.common.bus import OUTAGE, SCORE_UPDATED, Bus, is_for
 from podium.common.problems import StoreUnavailable
 from podium.common.telemetry import context_from, is_sampled, links_to, tracer
 from podium.scoreboard import metrics
@@ -102,6 +102,9 @@ class Consumer:
             await asyncio.sleep(REDELIVERY_SECONDS)
 
     async def _decode(self, message: Msg) -> tuple[ScoreUpdate, ...]:
+        if not is_for(message, DURABLE):
+            await message.ack()
+            return ()
         try:
             updates = decode_event(message.data).updates
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
