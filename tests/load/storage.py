@@ -90,7 +90,7 @@ def _filled(arena: Arena, size: Size) -> str:
             shown.note(f"{first // CHUNK * CHUNK:,} rows of the log")
             last = min(first + CHUNK, size.log_rows) - 1
             connection.execute(_LOG, {"users": size.users, "first": first, "last": last})
-        for table in ("player", "user_score", "action_log"):
+        for table in ("player", "user_score", "action_log", "action_key"):
             connection.execute(f"VACUUM (ANALYZE) {table}")
     arena.stores.postgres.checkpoint()
     return database

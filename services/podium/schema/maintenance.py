@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection, create_engine, text
@@ -28,6 +29,9 @@ ATTEMPTS: Final = 30
 PAUSE_SECONDS: Final = 1.0
 """Between two attempts."""
 
+KEY_PAGES: Final = 2048
+"""Pages of the keys that one transaction looks through, some hundred thousand keys."""
+
 PASSING: Final = frozenset(
     {
         "55P03",  # lock_not_available: running updates or a report hold it
@@ -45,7 +49,20 @@ _PARTITIONS = text(
 )
 _NOW = text("SELECT clock_timestamp()")
 _COLLECTED = text("SELECT count(*), min(accepted_at), max(accepted_at) FROM action_log_default")
-_FORGET = text("DELETE FROM action_log_default WHERE accepted_at < :before")
+_FORGET = text(
+    """
+    WITH forgotten AS (DELETE FROM action_log_default WHERE accepted_at < :before RETURNING user_id, action_id)
+    DELETE FROM action_key USING forgotten
+    WHERE action_key.user_id = forgotten.user_id AND action_key.action_id = forgotten.action_id
+    """
+)
+_KEY_PAGES = text("SELECT pg_relation_size('action_key') / current_setting('block_size')::int")
+_DROP_KEYS = text(
+    """
+    DELETE FROM action_key
+    WHERE ctid >= CAST(:first AS tid) AND ctid < CAST(:behind AS tid) AND accepted_at < :before
+    """
+)
 _LOCK_LOG = text("LOCK TABLE action_log IN ACCESS EXCLUSIVE MODE")
 _TRY_LOCK = text("SELECT pg_try_advisory_lock(:lock)")
 _UNLOCK = text("SELECT pg_advisory_unlock(:lock)")
@@ -71,6 +88,8 @@ class Report:
     """Partition → rows that the default partition had collected for it."""
     forgotten: int = 0
     """Rows past the retention that were deleted from the default partition."""
+    keys: int = 0
+    """Keys that were deleted with the dropped partitions."""
     partitions: int = 0
     """Partitions that there are now, the default one among them."""
 
@@ -106,8 +125,12 @@ def _maintain(connection: Connection, retention: timedelta, report: Report) -> N
     collected, forgotten = _step(connection, lambda: _collect(connection, retention))
     report.collected, report.forgotten = collected, forgotten
     report.created = _step(connection, lambda: _extend(connection, retention))
-    for partition in _step(connection, lambda: _expired(connection, retention)):
-        _step(connection, lambda partition=partition: _drop(connection, partition))  # type: ignore[misc]
+    expired = _step(connection, lambda: _expired(connection, retention))
+    if expired:
+        # Before the rows, so that a key always leads to a row.
+        report.keys = _drop_keys(connection, max(partition.end for partition in expired))
+    for partition in expired:
+        _step(connection, partial(_drop, connection, partition))
         report.dropped.append(partition.name)
     report.partitions = _step(connection, lambda: len(_known(connection))) + 1
 
@@ -162,10 +185,8 @@ def _collect(connection: Connection, retention: timedelta) -> tuple[dict[str, in
     for statement in (
         "ALTER TABLE action_log DETACH PARTITION action_log_default",
         f"ALTER TABLE action_log_default RENAME TO {partition.name}",
-        f"ALTER INDEX action_log_default_key RENAME TO {partition.name}_key",
         _attach(partition),
         "CREATE TABLE action_log_default PARTITION OF action_log DEFAULT",
-        "CREATE UNIQUE INDEX action_log_default_key ON action_log_default (user_id, action_id)",
     ):
         connection.execute(text(statement))
     return {partition.name: rows}, forgotten
@@ -179,7 +200,6 @@ def _extend(connection: Connection, retention: timedelta) -> list[str]:
     for partition in wanted:
         # Attached when it is whole: this locks the empty default partition, but not the log.
         connection.execute(text(f"CREATE TABLE {partition.name} (LIKE action_log INCLUDING ALL)"))
-        connection.execute(text(f"CREATE UNIQUE INDEX {partition.name}_key ON {partition.name} (user_id, action_id)"))
         connection.execute(text(_attach(partition)))
     return [partition.name for partition in wanted]
 
@@ -193,6 +213,20 @@ def _attach(partition: Partition) -> str:
 
 def _expired(connection: Connection, retention: timedelta) -> list[Partition]:
     return partitions.expired(_known(connection), _now(connection), retention)
+
+
+def _drop_keys(connection: Connection, before: datetime) -> int:
+    """Delete the keys of rows accepted before a time, page by page: an index for it would cost every update."""
+    pages = _step(connection, lambda: int(connection.execute(_KEY_PAGES).scalar_one()))
+    deleted = 0
+    for first in range(0, pages, KEY_PAGES):
+        values = {"first": f"({first},0)", "behind": f"({first + KEY_PAGES},0)", "before": before}
+        deleted += _step(connection, partial(_delete_keys, connection, values))
+    return deleted
+
+
+def _delete_keys(connection: Connection, values: dict[str, object]) -> int:
+    return connection.execute(_DROP_KEYS, values).rowcount
 
 
 def _drop(connection: Connection, partition: Partition) -> None:

@@ -24,6 +24,11 @@ def actions(connection: psycopg.Connection) -> set[float]:
     return {float(row[0]) for row in connection.execute("SELECT action_id FROM action_log")}
 
 
+def keys(connection: psycopg.Connection) -> set[float]:
+    """The ages of all rows that have a key."""
+    return {float(row[0]) for row in connection.execute("SELECT action_id FROM action_key")}
+
+
 def partition_of(connection: psycopg.Connection, age: float) -> str:
     """Name of the partition that has a row."""
     row = connection.execute("SELECT tableoid::regclass::text FROM action_log WHERE action_id = %s", [f"{age}"])

@@ -1,5 +1,8 @@
 """The schema's migrations, from each revision to the next and back."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import psycopg
 import pytest
 from alembic import command
@@ -11,7 +14,8 @@ from podium.common.database import database_url
 from podium.common.settings import DatabaseSettings
 from podium.schema.migrate import alembic_config, migrate
 from podium.schema.tables import metadata
-from tests.integration.schema.rows import actions, add, partition_of, ranges
+from tests.integration.schema.conftest import connect
+from tests.integration.schema.rows import actions, add, keys, partition_of, ranges
 
 
 def _downgrade(settings: DatabaseSettings, revision: str) -> None:
@@ -50,18 +54,45 @@ def test_a_new_log_takes_rows_at_once(database: psycopg.Connection) -> None:
 
 
 def test_rows_of_before_are_kept(empty: psycopg.Connection, empty_database_settings: DatabaseSettings) -> None:
-    """The table of revision 0002 becomes the first partition, as it is."""
+    """The table of revision 0002 becomes the first partition, as it is, and its rows get keys."""
     migrate(empty_database_settings, "0002")
     ages = {0, 0.5, 3, 100, 1000}
     add(empty, ages)
     (file,) = empty.execute("SELECT pg_relation_filepath('action_log')").fetchone() or ("",)
     migrate(empty_database_settings, "0003")
-    assert actions(empty) == ages
+    assert actions(empty) == keys(empty) == ages
     assert empty.execute("SELECT pg_relation_filepath('action_log_first')").fetchone() == (file,)
     add(empty, [0.1, -1])
     assert partition_of(empty, -1) == "action_log_first"
     left = "SELECT conname FROM pg_constraint WHERE conrelid = 'action_log_first'::regclass AND contype IN ('c', 'p')"
     assert [name for (name,) in empty.execute(left)] == ["action_log_first_key"]
+
+
+def test_rows_that_come_during_the_migration_get_keys(
+    empty: psycopg.Connection, empty_database_settings: DatabaseSettings
+) -> None:
+    """The services of the version before write until the new ones run, and know nothing of keys."""
+    migrate(empty_database_settings, "0002")
+    add(empty, [5])
+    stop = threading.Event()
+
+    def write() -> int:
+        with connect(empty_database_settings) as connection:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                add(connection, [0], user=f"w{number}")
+            return number
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(write)
+        while empty.execute("SELECT count(*) < 20 FROM action_log").fetchone() == (True,):
+            assert not writer.done()
+        migrate(empty_database_settings, "0003")
+        stop.set()
+        written = writer.result() + 1
+    for table in ("action_log", "action_key"):
+        assert empty.execute(f"SELECT count(*) FROM {table}").fetchone() == (written,)
 
 
 def test_a_migration_that_was_killed_begins_again(
@@ -71,9 +102,10 @@ def test_a_migration_that_was_killed_begins_again(
     migrate(empty_database_settings, "0002")
     add(empty, [5])
     empty.execute("ALTER TABLE action_log ADD CONSTRAINT action_log_first_bound CHECK (accepted_at < '2100-01-01')")
-    empty.execute("DROP INDEX user_score_ranking")
+    empty.execute("DROP INDEX user_score_ranking, action_log_accepted_at")
+    empty.execute("CREATE INDEX action_log_first_accepted_at ON action_log (accepted_at)")
     migrate(empty_database_settings, "0003")
-    assert actions(empty) == {5}
+    assert actions(empty) == keys(empty) == {5}
 
 
 def test_the_way_back(empty: psycopg.Connection, empty_database_settings: DatabaseSettings) -> None:
@@ -86,15 +118,18 @@ def test_the_way_back(empty: psycopg.Connection, empty_database_settings: Databa
     with pytest.raises(psycopg.errors.UniqueViolation):
         add(empty, [4])
     migrate(empty_database_settings, "head")
-    assert actions(empty) == ages
+    assert actions(empty) == keys(empty) == ages
 
 
-def test_a_pair_is_unique_in_each_partition(database: psycopg.Connection) -> None:
-    """The second guard behind the lock on the player's row."""
-    add(database, [0, -30])
-    for age in (0, -30):
-        with pytest.raises(psycopg.errors.UniqueViolation):
-            add(database, [age])
+def test_a_pair_is_unique_over_all_partitions(database: psycopg.Connection) -> None:
+    """The second guard behind the lock on the player's row; whoever adds a row adds its key."""
+    add(database, [0])
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        database.execute("INSERT INTO action_log SELECT (action_log).* FROM action_log")
+    again = "INSERT INTO action_log SELECT (populate).* FROM (SELECT jsonb_populate_record(action_log, %s) AS populate "
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        database.execute(again + "FROM action_log) x", ['{"accepted_at": "2100-01-01T00:00:00Z"}'])
+    assert keys(database) == {0}
 
 
 def test_an_update_of_a_score_is_in_place(database: psycopg.Connection) -> None:

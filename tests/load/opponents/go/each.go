@@ -41,7 +41,7 @@ WITH me AS (
     FROM player o WHERE o.user_id = $1) c
   WHERE p.user_id = $1 AND p.xmin = c.version
     AND (p.restriction IS NULL OR p.restriction = 'hide' OR p.restricted_until <= c.at)
-    AND NOT EXISTS (SELECT FROM action_log WHERE user_id = $1 AND action_id = $2)
+    AND NOT EXISTS (SELECT FROM action_key WHERE user_id = $1 AND action_id = $2)
     AND $5::timestamptz BETWEEN c.at - interval '300 seconds' AND c.at + interval '300 seconds'
     AND NOT EXISTS (SELECT FROM user_score s
       WHERE s.board = ANY($9::text[]) AND s.user_id = $1 AND abs(s.score + $8) > 1000000000000000)
@@ -93,7 +93,8 @@ SELECT clock_timestamp(), p.user_id IS NOT NULL,
   coalesce(p.recent, '{}'), p.action_times -> $3, a.body_sha256, a.response
 FROM (SELECT $1::text AS user_id) asked
 LEFT JOIN player p ON p.user_id = asked.user_id
-LEFT JOIN action_log a ON a.user_id = asked.user_id AND a.action_id = $2
+LEFT JOIN action_key k ON k.user_id = asked.user_id AND k.action_id = $2
+LEFT JOIN action_log a ON a.accepted_at = k.accepted_at AND a.user_id = k.user_id AND a.action_id = k.action_id
 `
 
 // Commit decides and writes one update; back only after its commit.

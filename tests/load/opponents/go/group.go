@@ -21,7 +21,8 @@ const (
 		FROM unnest($1::text[], $2::text[]) AS new (user_id, username) ORDER BY user_id COLLATE "C" ON CONFLICT DO NOTHING`
 	lookUpActions = `SELECT asked.user_id, asked.action_id, a.body_sha256, a.response, clock_timestamp()
 		FROM unnest($1::text[], $2::text[]) AS asked (user_id, action_id)
-		LEFT JOIN action_log a ON a.user_id = asked.user_id AND a.action_id = asked.action_id`
+		LEFT JOIN action_key k ON k.user_id = asked.user_id AND k.action_id = asked.action_id
+		LEFT JOIN action_log a ON a.accepted_at = k.accepted_at AND a.user_id = k.user_id AND a.action_id = k.action_id`
 	lockScores = `SELECT s.board, s.user_id, s.score, s.version, s.reached_at, s.total_actions
 		FROM unnest($1::text[], $2::text[]) AS asked (board, user_id)
 		JOIN user_score s ON s.board = asked.board AND s.user_id = asked.user_id

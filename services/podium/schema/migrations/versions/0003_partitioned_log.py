@@ -45,49 +45,85 @@ RESET = (
 )
 
 
+KEYS = """
+CREATE OR REPLACE FUNCTION action_log_keys() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO action_key (user_id, action_id, accepted_at) SELECT user_id, action_id, accepted_at FROM added;
+  RETURN NULL;
+END $$
+"""
+TRIGGER = """
+CREATE OR REPLACE TRIGGER action_log_keys AFTER INSERT ON action_log
+REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION action_log_keys()
+"""
+
+
 def upgrade() -> None:
     for table, parameters in STORAGE:
         op.execute(f"ALTER TABLE {table} SET ({parameters})")
+    op.execute(
+        """
+        CREATE TABLE IF NOT EXISTS action_key (
+            user_id text COLLATE "C" NOT NULL,
+            action_id text COLLATE "C" NOT NULL,
+            accepted_at timestamptz NOT NULL,
+            PRIMARY KEY (user_id, action_id)
+        )
+        """
+    )
+    op.execute("COMMENT ON TABLE action_key IS 'Where the log has an action: unique over all partitions of the log'")
+    op.execute(KEYS)
     with op.get_context().autocommit_block():
         # An index on the score makes every update of a score write to both indexes (no HOT update). See docs/adr/0006.
         op.execute("DROP INDEX CONCURRENTLY IF EXISTS user_score_ranking")
-        bound = _bound()
+        op.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+        op.execute(TRIGGER)
+        # From here on every new row has its key, whichever version of the services writes it.
+        op.execute(
+            "INSERT INTO action_key SELECT user_id, action_id, accepted_at FROM action_log "
+            "ORDER BY user_id, action_id ON CONFLICT DO NOTHING"
+        )
+        newest = op.get_bind().execute(sa.text("SELECT max(accepted_at) FROM action_log")).scalar_one()
+        bound = _bound(newest)
+        op.execute("RESET lock_timeout")
     op.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+    op.execute("DROP TRIGGER action_log_keys ON action_log")
     op.execute("ALTER TABLE action_log RENAME TO action_log_first")
-    op.execute("ALTER INDEX action_log_pkey RENAME TO action_log_first_key")
-    op.execute("ALTER INDEX action_log_accepted_at RENAME TO action_log_first_accepted_at")
+    if newest is None:
+        op.execute("ALTER TABLE action_log_first DROP CONSTRAINT action_log_pkey")
+    else:  # by this index the version before finds its rows, as long as it runs
+        op.execute("ALTER INDEX action_log_pkey RENAME TO action_log_first_key")
     op.execute(
         "CREATE TABLE action_log (LIKE action_log_first INCLUDING DEFAULTS INCLUDING COMMENTS) "
         "PARTITION BY RANGE (accepted_at)"
     )
     op.execute("COMMENT ON TABLE action_log IS 'ActionLog: every accepted update'")
-    op.execute("CREATE INDEX action_log_accepted_at ON action_log USING brin (accepted_at)")
     op.execute(f"ALTER TABLE action_log ATTACH PARTITION action_log_first FOR VALUES FROM (MINVALUE) TO ('{bound}')")
     op.execute("ALTER TABLE action_log_first DROP CONSTRAINT IF EXISTS action_log_first_bound")
     op.execute("CREATE TABLE action_log_default PARTITION OF action_log DEFAULT")
-    op.execute("CREATE UNIQUE INDEX action_log_default_key ON action_log_default (user_id, action_id)")
+    op.execute("CREATE INDEX action_log_accepted_at ON action_log (accepted_at)")
+    op.execute(TRIGGER)
 
 
-def _bound() -> str:
+def _bound(newest: datetime | None) -> str:
     """Where the first partition ends.
 
-    Rows that are there are looked through now, while updates go on, so that attaching them needs no second look under
-    an exclusive lock.
+    The rows that are there are looked through and indexed now, while updates go on, so that attaching them under an
+    exclusive lock is a matter of milliseconds. A clock that was once wrong may have left rows of the future.
     """
-    connection = op.get_bind()
+    now: datetime = op.get_bind().execute(sa.text("SELECT now()")).scalar_one()
+    op.execute("DROP INDEX CONCURRENTLY IF EXISTS action_log_accepted_at")
+    op.execute("DROP INDEX CONCURRENTLY IF EXISTS action_log_first_accepted_at")  # an invalid one, of a killed Job
     op.execute("ALTER TABLE action_log DROP CONSTRAINT IF EXISTS action_log_first_bound")
-    # A clock that was once wrong may have left rows of the future.
-    now, newest = connection.execute(sa.text("SELECT now(), (SELECT max(accepted_at) FROM action_log)")).one()
     if newest is None:
         return _midnight_after(now, FIRST_DAYS)
+    op.execute("CREATE INDEX CONCURRENTLY action_log_first_accepted_at ON action_log (accepted_at)")
     bound = _midnight_after(max(now, newest), FIRST_DAYS_WITH_ROWS)
-    op.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
     op.execute(
         "ALTER TABLE action_log ADD CONSTRAINT action_log_first_bound "
         f"CHECK (accepted_at IS NOT NULL AND accepted_at < '{bound}') NOT VALID"
     )
     op.execute("ALTER TABLE action_log VALIDATE CONSTRAINT action_log_first_bound")
-    op.execute("RESET lock_timeout")
     return bound
 
 
@@ -100,6 +136,8 @@ def downgrade() -> None:
     op.execute("CREATE TABLE action_log_flat (LIKE action_log INCLUDING DEFAULTS INCLUDING COMMENTS)")
     op.execute("INSERT INTO action_log_flat SELECT * FROM action_log")
     op.execute("DROP TABLE action_log")
+    op.execute("DROP FUNCTION action_log_keys")
+    op.execute("DROP TABLE action_key")
     op.execute("ALTER TABLE action_log_flat RENAME TO action_log")
     op.execute("ALTER TABLE action_log ADD CONSTRAINT action_log_pkey PRIMARY KEY (user_id, action_id)")
     op.execute("CREATE INDEX action_log_accepted_at ON action_log USING brin (accepted_at)")
