@@ -25,6 +25,7 @@ from podium.common.settings import (
     ProcessSettings,
     RedisSettings,
     RulesSettings,
+    TelemetrySettings,
 )
 from podium.common.tokens import TokenVerifier, make_verifier
 from podium.scoreboard import asyncapi, pages, routes_seasons
@@ -32,6 +33,7 @@ from podium.scoreboard.domain import Tops
 from podium.scoreboard.feed import Feed
 from podium.scoreboard.head import HeadAsGet
 from podium.scoreboard.hub import Hub
+from podium.scoreboard.lean import LeanReads
 from podium.scoreboard.lease_store import LeaseStore
 from podium.scoreboard.leases import Limiter
 from podium.scoreboard.routes import Reader, make_router
@@ -61,6 +63,7 @@ class Settings:
     rules: RulesSettings = field(default_factory=RulesSettings)
     watch: WatchSettings = field(default_factory=WatchSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
 
 
 class Runtime:
@@ -199,5 +202,11 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
     app.include_router(make_router(settings.cache, reader, gateway))
     app.include_router(routes_seasons.make_router(reader, seasons))
     app.user_middleware.append(Middleware(HeadAsGet))  # innermost, so that logs and spans say HEAD
+    app.add_middleware(  # outermost
+        LeanReads,
+        reader=lambda: runtime.reader,
+        cache=settings.cache,
+        own_traces=settings.telemetry.records_own_traces,
+    )
     pages.install(app, lambda: asyncapi.describe(settings.watch))
     return app

@@ -1,6 +1,7 @@
 """HTTP of the scoreboard: validate, ask one object, answer. Reads of the top come from memory."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
@@ -17,6 +18,17 @@ from podium.scoreboard.sse import EventStream
 from podium.scoreboard.store import NotProjected, RankingStore
 from podium.scoreboard.websocket import Gateway
 
+PATH = "/api/v1/scoreboard"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A representation that is kept: of which snapshot, its bytes, its validator."""
+
+    age: tuple[int, int]
+    body: bytes
+    tag: str
+
 
 class Reader:
     """Answers reads. ``board_tops`` gives the size of each board's top."""
@@ -26,7 +38,7 @@ class Reader:
         self._tiers = tiers
         self._tops = tops
         self._store = store
-        self._cached: dict[tuple[str, int], tuple[tuple[int, int], bytes, str]] = {}
+        self._cached: dict[tuple[str, int], Held] = {}
 
     def known(self, board: str) -> str:
         """``board``, if it exists. Raises Problem 400."""
@@ -35,20 +47,35 @@ class Reader:
             raise Problem("malformed-request", 400, f"there is no board {board!r}", errors=[error])
         return board
 
+    def in_memory(self, board: str, limit: int | None) -> Held | None:
+        """The representation of the first places as far as this process knows it; None where it has to ask Redis.
+
+        The same object for as long as the top stays as it is. None for a board that does not exist, too.
+        """
+        top = self._board_tops.get(board)
+        snapshot = self._tops.get(board)
+        if top is None or snapshot is None:
+            return None
+        if limit is None:
+            limit = top
+        if limit > len(snapshot.rankings) >= top:
+            return None
+        held = self._cached.get((board, limit))
+        if held is None or held.age != snapshot.age:
+            body = document(page_of(snapshot, limit))
+            held = self._cached[board, limit] = Held(snapshot.age, body, entity_tag(body))
+        return held
+
     async def page(self, board: str, limit: int | None) -> tuple[bytes, str]:
         """The representation of the first places and its validator. Raises Problem, StoreUnavailable."""
         top = self._board_tops[self.known(board)]
-        limit = top if limit is None else limit
         snapshot = self._tops.get(board)
         if snapshot is None:
             raise unavailable("redis")
-        if limit <= len(snapshot.rankings) or len(snapshot.rankings) < top:
-            held = self._cached.get((board, limit))
-            if held is None or held[0] != snapshot.age:
-                body = document(page_of(snapshot, limit))
-                held = self._cached[board, limit] = (snapshot.age, body, entity_tag(body))
-            return held[1], held[2]
-        page = await self._store.page(board, limit)
+        held = self.in_memory(board, limit)
+        if held is not None:
+            return held.body, held.tag
+        page = await self._store.page(board, top if limit is None else limit)
         if page is None or (page.epoch, page.version) < snapshot.age:
             raise unavailable("redis")  # wiped, or older than what was shown: it is being built anew
         body = document(page)
@@ -96,13 +123,21 @@ def cache_control(cache: CacheSettings) -> str:
     return f"public, max-age=0, s-maxage={cache.s_maxage}, stale-while-revalidate={cache.stale_while_revalidate}"
 
 
+def cache_headers(cache: CacheSettings, board: str, tag: str) -> dict[str, str]:
+    """What tells caches all about a page of a board."""
+    return {
+        "ETag": tag,
+        "Cache-Control": cache_control(cache),
+        "Surrogate-Key": f"scoreboard scoreboard-{board}",
+    }
+
+
 def make_router(cache: CacheSettings, reader: Callable[[], Reader], gateway: Callable[[], Gateway]) -> APIRouter:
     """The routes; ``reader`` and ``gateway`` are asked for at each request, for they exist only while the app runs."""
     router = APIRouter(dependencies=[Depends(once_each)])
-    caching = cache_control(cache)
 
     @router.get(
-        "/api/v1/scoreboard",
+        PATH,
         summary="The first places of a board",
         operation_id="getScoreboard",
         response_model=ScoreboardAnswer,
@@ -120,11 +155,7 @@ def make_router(cache: CacheSettings, reader: Callable[[], Reader], gateway: Cal
         query: Annotated[ScoreboardQuery, Query()], if_none_match: Annotated[str | None, Header()] = None
     ) -> Response:
         body, tag = await reader().page(query.board, query.limit)
-        headers = {
-            "ETag": tag,
-            "Cache-Control": caching,
-            "Surrogate-Key": f"scoreboard scoreboard-{query.board}",
-        }
+        headers = cache_headers(cache, query.board, tag)
         if matches(if_none_match, tag):
             return Response(status_code=304, headers=headers)
         return Response(body, media_type="application/json", headers=headers)
