@@ -22,6 +22,17 @@ FRESH_SECONDS = 2.0
 """An acknowledged update that a watcher sees later than this was not shown in time."""
 
 
+CALM_SECONDS = 6.0
+"""What went well for so long has recovered; any failure detection of the stores is felt sooner."""
+
+
+class Span(NamedTuple):
+    """From a moment to a later one."""
+
+    begin: float
+    end: float
+
+
 class Shown(NamedTuple):
     """An acknowledged update, and when a watcher saw it or a later one; infinity where it has not yet."""
 
@@ -41,23 +52,41 @@ class Observation:
         count = bisect.bisect_right(self.acknowledged, end) - bisect.bisect_right(self.acknowledged, begin)
         return count / (end - begin)
 
-    def last_trouble(self, begin: float, end: float, normal: float) -> float:
-        """The last moment in the span at which the rate was not normal, or an update was not shown in time.
+    def troubles(self, begin: float, end: float, normal: float) -> list[Span]:
+        """When, within the span, the rate was not normal or an update was not shown in time; merged, in order.
 
-        ``begin`` if there was none. ``normal`` is the rate before the fault.
+        ``normal`` is the rate before the fault.
         """
-        trouble = begin
+        spans = [
+            Span(max(begin, each.acknowledged + FRESH_SECONDS), min(each.seen, end))
+            for each in self.shown
+            if min(each.seen, end) > max(begin, each.acknowledged + FRESH_SECONDS)
+        ]
         for step in range(math.floor((end - begin) / STEP_SECONDS) + 1):
             now = begin + step * STEP_SECONDS
             if self.rate(now - WINDOW_SECONDS, now) < NORMAL_SHARE * normal:
-                trouble = now
-        late = (min(each.seen, end) for each in self.shown if _was_late(each, begin, end))
-        return max([trouble, *late])
+                spans.append(Span(max(begin, now - STEP_SECONDS), now))
+        return _merged(spans)
 
 
-def _was_late(shown: Shown, begin: float, end: float) -> bool:
-    """Whether an update was shown late, and within the span; one that may still come in time is not late."""
-    return min(shown.seen, end) - shown.acknowledged > FRESH_SECONDS and shown.seen > begin
+def recovered(troubles: Sequence[Span], begin: float, end: float) -> float | None:
+    """The first moment after which nothing was amiss for ``CALM_SECONDS``; None where the span had no such moment."""
+    moment = begin
+    for trouble in troubles:
+        if trouble.begin - moment >= CALM_SECONDS:
+            break
+        moment = max(moment, trouble.end)
+    return moment if end - moment >= CALM_SECONDS else None
+
+
+def _merged(spans: Sequence[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for span in sorted(spans):
+        if merged and span.begin <= merged[-1].end + STEP_SECONDS / 2:
+            merged[-1] = Span(merged[-1].begin, max(merged[-1].end, span.end))
+        else:
+            merged.append(span)
+    return merged
 
 
 def sightings(updates: Iterable[tuple[float, int]], seen: Sequence[tuple[float, int]]) -> list[Shown]:

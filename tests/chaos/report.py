@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.chaos.trial import Report
 
 _COLUMNS = (
-    *("fault", "times", "median s", "worst s", "acknowledged", "lost", "double", "differing"),
+    *("fault", "times", "median s", "worst s", "later s", "acknowledged", "lost", "double", "differing"),
     *("p99 ms", "in fault", "rate while away", "oldest event s"),
 )
 
@@ -18,6 +18,7 @@ _COLUMNS = (
 def table(reports: Sequence[Report]) -> str:
     """One row a fault: recovery times and findings of all its rounds.
 
+    ``later s`` is for how long something was amiss between recovery and the return of the last pod (the worst),
     ``p99 ms`` is of updates before the fault (median of the rounds), ``in fault`` from the strike until recovery
     (the worst), ``rate while away`` the least share of the normal rate accepted while a fault lasted.
     """
@@ -59,6 +60,7 @@ def _row(fault: str, reports: Sequence[Report]) -> tuple[str, ...]:
         str(len(reports)),
         f"{statistics.median(recoveries):.1f}",
         f"{max(recoveries):.1f}",
+        f"{max(report.later for report in reports):.1f}",
         *_findings(reports),
         f"{1000 * statistics.median(report.p99_before for report in reports):.0f}",
         f"{1000 * max(report.p99_during for report in reports):.0f}",
@@ -68,7 +70,7 @@ def _row(fault: str, reports: Sequence[Report]) -> tuple[str, ...]:
 
 
 def _total(reports: Sequence[Report]) -> tuple[str, ...]:
-    return "all", str(len(reports)), "", "", *_findings(reports), "", "", "", ""
+    return "all", str(len(reports)), "", "", "", *_findings(reports), "", "", "", ""
 
 
 def _findings(reports: Sequence[Report]) -> tuple[str, str, str, str]:

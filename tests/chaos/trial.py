@@ -13,7 +13,7 @@ from tests.chaos.damage import REFUSED, Damage
 from tests.chaos.faults import Fault
 from tests.chaos.ledger import Place, Verdict, audit, differences
 from tests.chaos.players import Attempt, Crowd
-from tests.chaos.recovery import WINDOW_SECONDS, Observation, percentile, sightings
+from tests.chaos.recovery import WINDOW_SECONDS, Observation, percentile, recovered, sightings
 from tests.chaos.truth import NOT_YET, PAGE, Truth
 from tests.chaos.watchers import Gallery
 from tests.support.client import Client
@@ -21,9 +21,6 @@ from tests.support.instance import Instance
 
 NORMAL_SECONDS = 5.0
 """The rate before a fault is that of so many seconds."""
-
-CALM_SECONDS = 4.0
-"""All is well when nothing was amiss for so long, and every pod is ready."""
 
 OBSERVE_SECONDS = 240.0
 """A fault that is felt for longer than this is not recovered from."""
@@ -58,6 +55,8 @@ class Report:
 
     fault: str
     recovery: float
+    later: float
+    """For how long something was amiss after that, until all pods were there again."""
     acknowledged: int
     verdict: Verdict
     p99_before: float
@@ -139,16 +138,17 @@ class Arena:
             ended = time.monotonic()
             await undo()
         begin = ended if fault.from_its_end else struck
-        recovered = await self._recovery(begin, normal)
+        well, later = await self._recovery(begin, normal)
         share = self._observed().rate(struck, ended) / normal if ended > struck else math.nan
         acknowledged, verdict = await self.compare()
         return Report(
             fault=fault.name,
-            recovery=recovered - begin,
+            recovery=well - begin,
+            later=later,
             acknowledged=acknowledged,
             verdict=verdict,
             p99_before=self._p99(before - NORMAL_SECONDS, struck),
-            p99_during=self._p99(struck, max(recovered, ended, struck + NORMAL_SECONDS)),
+            p99_during=self._p99(struck, max(well, ended, struck + NORMAL_SECONDS)),
             share_during=share,
             outbox_age=max((each.age for each in self._outbox if each.moment >= struck), default=math.nan),
             troubles=dict(self.crowd.troubles),
@@ -195,15 +195,19 @@ class Arena:
             found += differences(f"the page of {user_id}", [place], [Place(user_id, scores[user_id])])
         return found or differences("Redis", await self.truth.redis_ranking(), ranking)
 
-    async def _recovery(self, begin: float, normal: float) -> float:
-        """Wait until all is well; the last moment at which it was not. Raises TimeoutError."""
+    async def _recovery(self, begin: float, normal: float) -> tuple[float, float]:
+        """Wait until all is well: when it was, and for how many seconds something was amiss later than that.
+
+        Raises TimeoutError.
+        """
         async with asyncio.timeout(OBSERVE_SECONDS):
             while True:
                 await asyncio.sleep(1)
                 now = time.monotonic()
-                trouble = self._observed().last_trouble(begin, now, normal)
-                if now - max(trouble, begin) > CALM_SECONDS and await self._settled():
-                    return trouble
+                troubles = self._observed().troubles(begin, now, normal)
+                moment = recovered(troubles, begin, now)
+                if moment is not None and await self._settled():
+                    return moment, sum(each.end - each.begin for each in troubles if each.begin >= moment)
 
     async def _settled(self) -> bool:
         with contextlib.suppress(*REFUSED):

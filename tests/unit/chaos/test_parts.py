@@ -20,7 +20,9 @@ dd 10.0.0.4:6379@16379 slave aa 0 0 1 connected
 
 
 def _report(recovery: float, verdict: Verdict) -> Report:
-    return Report("redis-wiped", recovery, 100, verdict, 0.01, 0.02, math.nan, 1.2, {"503 dependency-unavailable": 2})
+    return Report(
+        "redis-wiped", recovery, 0.5, 100, verdict, 0.01, 0.02, math.nan, 1.2, {"503 dependency-unavailable": 2}
+    )
 
 
 def test_limits_are_those_of_the_bench_manifest_and_nobody_loses_access() -> None:
@@ -73,7 +75,7 @@ def test_the_file_has_an_entry_for_each_time_a_fault_struck(tmp_path: Path) -> N
 def test_the_table_sums_the_rounds() -> None:
     """Median and worst recovery; findings of all rounds together."""
     rows = table([_report(3, Verdict()), _report(5, Verdict(lost=["one"]))]).splitlines()
-    assert rows[1].split() == ["redis-wiped", "2", "4.0", "5.0", "200", "1", "0", "0", "10", "20", "1.2"]
+    assert rows[1].split() == ["redis-wiped", "2", "4.0", "5.0", "0.5", "200", "1", "0", "0", "10", "20", "1.2"]
     assert rows[2].split() == ["all", "2", "200", "1", "0", "0"]
 
 

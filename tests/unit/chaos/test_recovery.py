@@ -2,7 +2,7 @@
 
 import math
 
-from tests.chaos.recovery import Observation, Shown, percentile, sightings
+from tests.chaos.recovery import Observation, Shown, percentile, recovered, sightings
 
 RATE = 50
 
@@ -11,50 +11,67 @@ def _steady(begin: float, end: float) -> list[float]:
     return [begin + number / RATE for number in range(round((end - begin) * RATE))]
 
 
-def _near(one: float, other: float) -> bool:
-    return math.isclose(one, other, abs_tol=0.11)
+def _recovery(observed: Observation) -> float | None:
+    return recovered(observed.troubles(10, 30, RATE), 10, 30)
+
+
+def _ends(observed: Observation, moment: float) -> bool:
+    found = _recovery(observed)
+    return found is not None and math.isclose(found, moment, abs_tol=0.11)
 
 
 def test_nothing_felt_is_no_recovery_time() -> None:
     """Where the rate stays and all is shown, recovery ends where it begins."""
     calm = Observation(_steady(0, 30), [Shown(time, time + 0.1) for time in range(1, 29)])
-    assert calm.last_trouble(10, 30, RATE) == 10
+    assert _recovery(calm) == 10
 
 
 def test_a_gap_in_the_acknowledgements_is_felt_until_the_rate_is_back() -> None:
     """From 12 to 15 nothing was accepted; 0.7 s later 70 % of the last second's are there again."""
-    gap = Observation([*_steady(0, 12), *_steady(15, 30)], [])
-    assert _near(gap.last_trouble(10, 30, RATE), 15.7)
+    assert _ends(Observation([*_steady(0, 12), *_steady(15, 30)], []), 15.7)
 
 
 def test_a_gap_that_comes_late_counts() -> None:
     """A fault may be felt only when somebody notices it."""
-    late = Observation([*_steady(0, 12), *_steady(12.4, 20), *_steady(22, 30)], [])
-    assert _near(late.last_trouble(10, 30, RATE), 22.7)
+    assert _ends(Observation([*_steady(0, 12), *_steady(12.4, 15.5), *_steady(18, 30)], []), 18.7)
+
+
+def test_what_is_amiss_after_a_long_calm_is_another_matter() -> None:
+    """It is told apart, as what came later."""
+    observed = Observation([*_steady(0, 11), *_steady(12, 22), *_steady(24, 30)], [])
+    assert _ends(observed, 12.7)
+    later = [each for each in observed.troubles(10, 30, RATE) if each.begin > 13]
+    assert math.isclose(sum(each.end - each.begin for each in later), 2.4, abs_tol=0.21)
+
+
+def test_no_calm_yet_is_no_recovery_yet() -> None:
+    """The observation must go on."""
+    assert _recovery(Observation(_steady(0, 12), [])) is None
 
 
 def test_half_the_rate_is_not_normal() -> None:
     """Half of the players may hang while the others play on."""
-    half = Observation([*_steady(0, 10), *_steady(10, 14)[::2], *_steady(14, 30)], [])
-    assert _near(half.last_trouble(10, 30, RATE), 14.4)
+    assert _ends(Observation([*_steady(0, 10), *_steady(10, 14)[::2], *_steady(14, 30)], []), 14.4)
 
 
 def test_an_update_shown_late_is_felt_until_it_is_shown() -> None:
     """Accepting is not enough: the view must show it."""
-    late = Observation(_steady(0, 30), [Shown(11, 18.5), Shown(19, 19.2)])
-    assert late.last_trouble(10, 30, RATE) == 18.5
+    assert _recovery(Observation(_steady(0, 30), [Shown(11, 18.5), Shown(19, 19.2)])) == 18.5
+
+
+def test_an_update_from_before_that_is_shown_late_counts() -> None:
+    """What was acknowledged while something was away is shown after its return."""
+    assert _recovery(Observation(_steady(0, 30), [Shown(2, 13)])) == 13
 
 
 def test_what_is_not_shown_at_all_has_no_end_yet() -> None:
     """The trouble lasts as long as the observation."""
-    never = Observation(_steady(0, 30), [Shown(11, math.inf)])
-    assert never.last_trouble(10, 30, RATE) == 30
+    assert _recovery(Observation(_steady(0, 30), [Shown(11, math.inf)])) is None
 
 
 def test_an_update_that_may_still_come_in_time_is_not_late() -> None:
     """The newest updates have not been seen yet."""
-    newest = Observation(_steady(0, 30), [Shown(29, math.inf)])
-    assert newest.last_trouble(10, 30, RATE) == 10
+    assert _recovery(Observation(_steady(0, 30), [Shown(29, math.inf)])) == 10
 
 
 def test_an_update_is_seen_with_it_or_with_a_later_one() -> None:
