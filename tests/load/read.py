@@ -14,12 +14,16 @@ from tests.load.arena import Arena, Entered
 from tests.load.contenders import PLAIN_READ, PROJECTOR, SCOREBOARD, podium
 from tests.load.generator import CONNECTIONS, Load, Report, Users, run_load
 from tests.load.machine import cpu_seconds
-from tests.load.opponents.plain_read import NAMES_KEY, RANK_KEY, STATE_KEY
+from tests.load.opponents.plain_read import DOCUMENT_KEY, DOCUMENT_PATH, NAMES_KEY, PATH, RANK_KEY, STATE_KEY
 from tests.load.rounds import Plan, Row, median
 
-PATH = "/api/v1/scoreboard"
-
-_CASES = (("podium", False), ("podium-304", True), ("fastapi-redis", False))
+_CASES = (
+    ("podium", PATH, False),
+    ("podium-304", PATH, True),
+    ("fastapi-redis", PATH, False),
+    ("fastapi-redis-document", DOCUMENT_PATH, False),
+)
+"""Row, path, whether with If-None-Match."""
 
 
 async def reads(arena: Arena, plan: Plan) -> list[Row]:
@@ -34,27 +38,30 @@ async def reads(arena: Arena, plan: Plan) -> list[Row]:
             await run_load(scores.running.addresses, Load(60, requests=2000, users=Users(1000)), arena.keys)
             shown = await _settled(board)
             _copy(arena, shown)
-        _check_equal(shown, _get(plain))
-        results: dict[str, list[tuple[Report, float]]] = {name: [] for name, _ in _CASES}
+        _check_equal(shown, _get(plain, PATH))
+        _check_equal(shown, _get(plain, DOCUMENT_PATH))
+        results: dict[str, list[tuple[Report, float]]] = {name: [] for name, _, _ in _CASES}
         for number in range(plan.rounds + 1):
             with stage("Warm up" if number == 0 else f"Round {number} of {plan.rounds}, {plan.seconds:g} s each"):
-                for name, conditional in _CASES:
-                    entered = plain if name == "fastapi-redis" else board
-                    load = Load(plan.seconds if number else 2.0, read_path=PATH, conditional=conditional)
+                for name, path, conditional in _CASES:
+                    entered = board if name.startswith("podium") else plain
+                    load = Load(plan.seconds if number else 2.0, read_path=path, conditional=conditional)
                     result = await _measured(arena, entered, load)
                     if number:
                         results[name].append(result)
                         say(f"{name}: {result[0].requests_per_second:.0f}/s, {result[1]:.0f} requests per CPU second")
-    return [_row(name, found, conditional) for (name, conditional), found in zip(_CASES, results.values(), strict=True)]
+    return [_row(name, results[name], conditional) for name, _, conditional in _CASES]
 
 
 def read_ratios(rows: Sequence[Row]) -> dict[str, float]:
-    """Requests per CPU second, compared with the opponent's."""
+    """Requests per CPU second, compared with the opponents'."""
     by_name = {str(row["name"]): float(row["requestsPerCpuSecond"]) for row in rows}
-    plain = by_name["fastapi-redis"]
+    plain, document = by_name["fastapi-redis"], by_name["fastapi-redis-document"]
     return {
         "perCpuSecondVsPlain": round(by_name["podium"] / plain, 2),
+        "perCpuSecondVsDocument": round(by_name["podium"] / document, 2),
         "notModifiedPerCpuSecondVsPlain": round(by_name["podium-304"] / plain, 2),
+        "notModifiedPerCpuSecondVsFull": round(by_name["podium-304"] / by_name["podium"], 2),
     }
 
 
@@ -80,11 +87,11 @@ def _row(name: str, results: Sequence[tuple[Report, float]], conditional: bool) 
     }
 
 
-def _get(entered: Entered) -> dict[str, Any]:
+def _get(entered: Entered, path: str) -> dict[str, Any]:
     host, _, port = entered.running.addresses[0].partition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=10)
     try:
-        connection.request("GET", PATH)
+        connection.request("GET", path)
         found: dict[str, Any] = json.loads(connection.getresponse().read())
         return found
     finally:
@@ -96,7 +103,7 @@ async def _settled(entered: Entered) -> dict[str, Any]:
     async with asyncio.timeout(60):
         before: dict[str, Any] = {}
         while True:
-            shown = await asyncio.to_thread(_get, entered)
+            shown = await asyncio.to_thread(_get, entered, PATH)
             if shown == before and len(shown["rankings"]) == 10:
                 return shown
             before = shown
@@ -113,6 +120,7 @@ def _copy(arena: Arena, shown: dict[str, Any]) -> None:
         for row in shown["rankings"]:
             connection.zadd(RANK_KEY, {row["userId"]: row["score"]})
             connection.hset(NAMES_KEY, row["userId"], row["username"])
+        connection.set(DOCUMENT_KEY, json.dumps(shown, separators=(",", ":")))
         connection.hset(STATE_KEY, mapping={name: str(shown[name]) for name in ("lastUpdated", "epoch", "version")})
 
 

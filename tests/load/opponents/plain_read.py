@@ -1,7 +1,8 @@
-"""The opponent of ``make bench-read``: the top of a board with FastAPI and Redis, as one would write it first.
+"""The opponents of ``make bench-read``: the top of a board with FastAPI and Redis, as one would write it first.
 
-``python -m tests.load.opponents.plain_read``. Two round trips to Redis for each request, a response model, no copy in
-memory.
+``python -m tests.load.opponents.plain_read``. ``/api/v1/scoreboard`` makes the answer of a ZSET and two hashes, in two
+round trips, with a response model. ``/api/v1/scoreboard/document`` does the least there can be with these two: one GET
+of the finished document, handed on as it is. Neither keeps anything in memory.
 """
 
 import os
@@ -10,14 +11,18 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 import uvicorn
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Response
 from pydantic import BaseModel
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 
 RANK_KEY = "{plain:default}:rank"
 NAMES_KEY = "{plain:default}:names"
 STATE_KEY = "{plain:default}:state"
-"""ZSET user → score, hash user → name, hash with epoch, version and time; one hash tag, so one node."""
+DOCUMENT_KEY = "{plain:default}:document"
+"""ZSET user → score, hash user → name, hash with epoch, version and time, finished answer; one hash tag: one node."""
+
+PATH = "/api/v1/scoreboard"
+DOCUMENT_PATH = "/api/v1/scoreboard/document"
 
 
 class Entry(BaseModel):
@@ -60,7 +65,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
-@app.get("/api/v1/scoreboard")
+@app.get(PATH)
 async def scoreboard(limit: Annotated[int, Query(ge=1, le=1000)] = 10) -> Scoreboard:
     """The first ``limit`` users of the board."""
     redis: RedisCluster = app.state.redis
@@ -81,6 +86,12 @@ async def scoreboard(limit: Annotated[int, Query(ge=1, le=1000)] = 10) -> Scoreb
         epoch=int(state.get("epoch", 0)),
         version=int(state.get("version", 0)),
     )
+
+
+@app.get(DOCUMENT_PATH)
+async def document() -> Response:
+    """The first ten users of the board, as somebody else wrote them down."""
+    return Response(await app.state.redis.get(DOCUMENT_KEY), media_type="application/json")
 
 
 @app.get("/healthz/ready")
