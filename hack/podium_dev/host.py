@@ -145,9 +145,12 @@ def remember_sysctls() -> None:
 
 
 def restore_sysctls() -> None:
-    """Put the kernel settings back once no instance is left, and drop the empty directory of all instances."""
+    """Put the kernel settings back once no instance has a node, and drop the empty directory of all instances.
+
+    A state directory without `run` is that of an instance that never came so far, or of one that was cleared.
+    """
     remembered = state_root() / "sysctls.json"
-    if any(path.is_dir() for path in state_root().iterdir()):
+    if any((path / "run").is_dir() for path in state_root().iterdir()):
         return
     if not remembered.exists():
         _forget_root()
@@ -163,6 +166,8 @@ def restore_sysctls() -> None:
 
 def _forget_root() -> None:
     """Remove the directory of all instances after the last one."""
+    if any(path.is_dir() for path in state_root().iterdir()):
+        return
     (state_root() / ".lock").unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # another instance may be coming up this moment
         state_root().rmdir()

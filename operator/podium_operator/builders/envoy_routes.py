@@ -48,6 +48,7 @@ ROUTES = (
     Route("/api/v1/auth/", "auth", prefix=True),
     Route("/.well-known/oauth-authorization-server", "auth", methods=("GET", "HEAD")),
     Route("/.well-known/jwks.json", "auth", methods=("GET", "HEAD")),
+    Route("/api/v1/admin/users", "auth"),
     Route("/api/v1/admin/users/", "auth", prefix=True),
     Route("/api/v1/admin/", "analytics", prefix=True),
     Route("/api/v1/analytics/", "analytics", prefix=True),
