@@ -60,8 +60,9 @@ venv: $(VENV)/.installed ## The Python environment of services, operator and tes
 
 $(VENV)/.installed: requirements-dev.lock
 	@$(DEV) packages
-	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@echo "Installing the Python environment into $(VENV) (usually one to two minutes)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
 ##@ Check it

@@ -37,6 +37,7 @@ def install(instance: Instance, cluster: Cluster, refs: Mapping[str, str]) -> No
     """
     kubectl = cluster.kubectl
     with stage("Install the operator") as shown:
+        kubectl.apply(_namespace(OPERATOR_NAMESPACE))
         _helm(instance, cluster, "podium-crds", {})
         _helm(instance, cluster, "podium", {"images": image_values(refs)})
         _wait_operator(kubectl, instance, shown)
