@@ -49,6 +49,8 @@ CRON_JOB = Kind("batch/v1", "CronJob", "cronjobs")
 REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
 EVENT = Kind("events.k8s.io/v1", "Event", "events")
 HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes", optional=True)
+PROMETHEUS_RULE = Kind("monitoring.coreos.com/v1", "PrometheusRule", "prometheusrules", optional=True)
+POD_MONITOR = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors", optional=True)
 
 OWNED = (
     CONFIG_MAP,
@@ -65,6 +67,8 @@ OWNED = (
     Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     JOB,
     CRON_JOB,
+    POD_MONITOR,
+    PROMETHEUS_RULE,
 )
 """Kinds of the objects that builders make: these are applied (in this order), watched and pruned."""
 

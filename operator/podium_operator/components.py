@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from podium_operator.builders import (
+    alerts,
     config,
     defaults,
     gateway,
@@ -59,8 +60,9 @@ class Component:
         """
         narrowed = self.narrowed(inputs)
         unseen = {} if self.keeps_log else {"postgres": {"audit_retention"}}
-        spec = narrowed.spec.model_dump(mode="json", by_alias=False, exclude_none=True, exclude=unseen)
-        part = {name: spec[name] for name in self.fields}
+        # Without what is at its default: so a field that a newer operator knows besides restarts nothing either.
+        spec = narrowed.spec.model_dump(mode="json", by_alias=False, exclude_defaults=True, exclude=unseen)
+        part = {name: spec[name] for name in self.fields if name in spec}
         external = {store: asdict(described) for store, described in narrowed.external.items()}
         return checksum([inputs.version, part, dict(narrowed.secret_checksums), external])
 
@@ -101,8 +103,10 @@ GATEWAY = Component(
     ("jwks",),
 )
 
+ALERTS = Component("alerts", (alerts.build,), ("observability", "postgres"))
+
 STORES = (POSTGRES, REDIS, NATS)
-COMPONENTS = (BASE, *STORES, MIGRATION, MAINTENANCE, APPLICATION, RATELIMIT, GATEWAY)
+COMPONENTS = (BASE, *STORES, MIGRATION, MAINTENANCE, APPLICATION, RATELIMIT, GATEWAY, ALERTS)
 """All components, in the order in which they are applied."""
 
 

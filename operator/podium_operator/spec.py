@@ -328,6 +328,11 @@ class Observability(Model):
     trace_sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
         default=1.0, description="Share of requests that are traced, 0 to 1."
     )
+    prometheus_rules: bool = Field(
+        default=False,
+        description="Makes alerting rules (PrometheusRule) and what reads the metrics they need (PodMonitor), and lets "
+        "pods with the label app.kubernetes.io/name=prometheus read them. Needs the Prometheus Operator's kinds.",
+    )
 
 
 def _default_boards() -> list[Board]:

@@ -94,6 +94,7 @@ class Background:
 
         async def read_database() -> None:
             metrics.OUTBOX_AGE.set(await self._store.outbox_age())
+            metrics.STANDBYS.set(await self._store.standbys())
             for board in self._boards:
                 await self._board_gauges(board.name)
 

@@ -84,6 +84,9 @@ _FORGET_USERS = text(
 )
 _OUTBOX_AGE = text("SELECT coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0) FROM outbox")
 
+# Who is connected is for every user to see, the state of the connection is not.
+_STANDBYS = text("SELECT count(*) FROM pg_stat_replication")
+
 
 @dataclass(frozen=True, slots=True)
 class BoardSpec:
@@ -173,6 +176,11 @@ class AnalyticsStore:
         """Age of the oldest unsent event in seconds, 0 for an empty outbox."""
         async with outage_mapped("outbox_age"), self._engine.connect() as connection:
             return float((await connection.execute(_OUTBOX_AGE)).scalar_one())
+
+    async def standbys(self) -> int:
+        """Standbys that are connected to the primary now."""
+        async with outage_mapped("standbys"), self._engine.connect() as connection:
+            return int((await connection.execute(_STANDBYS)).scalar_one())
 
     async def ping(self) -> None:
         """Reach the primary once."""

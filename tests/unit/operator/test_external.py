@@ -77,10 +77,10 @@ def test_a_changed_secret_rolls_the_pods_and_migrates_again() -> None:
 
 
 def test_a_changed_secret_concerns_only_the_components_that_use_it() -> None:
-    """The rate-limit service and the gateway know nothing of the database."""
+    """The rate-limit service and the gateway know nothing of the database; alerts ask whether it is ours."""
     before, after = _inputs(), _inputs(postgres={**POSTGRES, "password": "new"})
     changed = {part.name for part in COMPONENTS if part.key(before) != part.key(after)}
-    assert changed == {"postgres", "migrate", "maintenance", "application"}
+    assert changed == {"postgres", "migrate", "maintenance", "application", "alerts"}
 
 
 def test_a_redis_without_a_password() -> None:
