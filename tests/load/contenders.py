@@ -38,8 +38,11 @@ def podium(processes: int) -> Contender:
 
 
 UNBATCHED = _podium("podium-unbatched", module="tests.load.unbatched")
-GO = Contender("go", 1, lambda: [str(opponent_program())], {"OPPONENT_COMMIT": "each"})
-GO_BATCHED = Contender("go-batched", 1, lambda: [str(opponent_program())], {"OPPONENT_COMMIT": "batched"})
+_GO_SETTINGS = {"GOGC": "400"}  # as ours, its collector is set for throughput
+GO = Contender("go", 1, lambda: [str(opponent_program())], {**_GO_SETTINGS, "OPPONENT_COMMIT": "each"})
+GO_BATCHED = Contender(
+    "go-batched", 1, lambda: [str(opponent_program())], {**_GO_SETTINGS, "OPPONENT_COMMIT": "batched"}
+)
 
 SCOREBOARD = _podium("scoreboard", module="podium.scoreboard")
 PROJECTOR = _podium("projector", module="podium.scoreboard.projector")
