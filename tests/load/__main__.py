@@ -17,6 +17,7 @@ from tests.load.scoreboard import ROOT
 from tests.load.table import print_table
 
 OUTPUT = ROOT / "build" / "bench"
+PARTS = ("serviceMicros", "postgresMicros", "redisMicros", "natsMicros")
 CONTENDERS = {each.name: each for each in (podium(1), podium(2), UNBATCHED, GO, GO_BATCHED)}
 
 
@@ -51,7 +52,7 @@ async def side_by_side(arena: Arena, options: argparse.Namespace, plan: Plan) ->
         ratios |= write.low_load_ratio(low)
         print("\nAt a tenth of that load:\n")
         print_table(low)
-    save("write", rows, ratios, {"subject": subject, "lowLoad": low})
+    save("write", rows, ratios, {"subject": subject, "lowLoad": [split(row)[0] for row in low]})
 
 
 async def bench_read(arena: Arena, options: argparse.Namespace, plan: Plan) -> None:
@@ -85,8 +86,17 @@ def save(name: str, rows: Sequence[Row], ratios: Mapping[str, float], more: Mapp
         print(f"{key}: {value}")
     OUTPUT.mkdir(parents=True, exist_ok=True)
     path = OUTPUT / f"{name}.json"
-    path.write_text(json.dumps({"rows": rows, "ratios": ratios, **(more or {})}, indent=1) + "\n")
+    pairs = [split(row) for row in rows]
+    parts = {str(row["name"]): part for row, part in pairs if part}
+    document = {"rows": [row for row, _ in pairs], "ratios": ratios, "cpuMicrosByPart": parts, **(more or {})}
+    path.write_text(json.dumps(document, indent=1) + "\n")
     say(f"wrote {path.relative_to(ROOT)}")
+
+
+def split(row: Row) -> tuple[Row, Row]:
+    """A row without the CPU of its parts, and these."""
+    parts = {name: value for name, value in row.items() if name in PARTS}
+    return {name: value for name, value in row.items() if name not in PARTS}, parts
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
