@@ -77,7 +77,6 @@ class _Runtime:
     def __init__(self) -> None:
         self.bus: Bus | None = None
         self.security = SecurityState()
-        self.batcher: Batcher[Update, Settled] | None = None
         self.outbox: Outbox | None = None
         self.tasks: Sequence[asyncio.Task[None]] = ()
 
@@ -85,7 +84,6 @@ class _Runtime:
         """Readiness wants each of these once: afterwards an outage is answered, not hidden behind a missing pod."""
         health.require("postgres", lambda: self.outbox is not None and self.outbox.store_reached)
         health.require("security-state", self.security.loaded.is_set)
-        health.require_alive("batcher", lambda: self.batcher is None or self.batcher.alive)
         health.require_alive("outbox", lambda: self.outbox is None or self.outbox.alive)
         health.require_alive("tasks", lambda: not any(task.done() for task in self.tasks))
 
@@ -125,7 +123,7 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
         )
         app.state.score_updates = ScoreUpdates(gate, rules, batcher)
         recognizer = Recognizer(verifier, keys, runtime.security, rules, samples=settings.telemetry.records_own_traces)
-        runtime.batcher, runtime.outbox = batcher, outbox
+        runtime.outbox = outbox
         batcher.start()
         outbox.start()
         runtime.tasks = (

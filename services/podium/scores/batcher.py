@@ -1,6 +1,7 @@
 """Group commit: requests that come in together share a transaction, and each gets its own answer after COMMIT.
 
-At idle a request starts its own batch at once. While batches are in flight, new requests gather for the next one.
+At idle, and while updates come singly, a request starts its own batch at once. Under load a batch starts when as many
+wait as are in flight, so that few large ones alternate: a batch costs as much as a dozen updates before its first.
 The queue is bounded by its length and by how long it would take to work it off, and a request that waited too long is
 refused rather than answered by nobody.
 """
@@ -9,9 +10,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Generic, TypeVar
+
+import structlog
 
 from podium.scores.metrics import BATCH_SIZE, QUEUE
 
@@ -28,16 +30,19 @@ MAX_WAIT_SECONDS = 5.0
 """How long an update may wait for a batch to take it."""
 
 MAX_EXPECTED_WAIT_SECONDS = 0.05
-"""How long an update may be expected to wait for a batch to take it; beyond it is refused when it comes."""
+"""How long an update may be expected to wait for a batch to take it; beyond it is refused when it comes. As many as fit
+into one batch may always wait."""
 
 LINGER_SECONDS = 0.001
-"""How long a batch that is not full gathers more while others are in flight and updates come fast."""
+"""Under load, how long a batch gathers more for each that is in flight."""
 
 LINGER_FROM = 8
-"""Updates in a usual batch from which on lingering is worth it: below, it would only cost them time."""
+"""Updates in a usual batch from which on gathering is worth it: below, it would only cost them time."""
 
 _SMOOTHING = 0.1
 """Weight of the newest batch in the averages of batch size and rate."""
+
+_log = structlog.get_logger("podium.scores.batcher")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -66,6 +71,7 @@ class Batcher(Generic[Item, Result]):
         *,
         max_batch: int = MAX_BATCH,
         max_in_flight: int = MAX_IN_FLIGHT,
+        min_queue: int = MAX_BATCH,
         max_queue: int = MAX_QUEUE,
         max_wait: float = MAX_WAIT_SECONDS,
         max_expected_wait: float = MAX_EXPECTED_WAIT_SECONDS,
@@ -74,6 +80,7 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         self._commit = commit
         self._max_batch = max_batch
+        self._min_queue = min_queue
         self._max_queue = max_queue
         self._max_in_flight = max_in_flight
         self._max_wait = max_wait
@@ -84,23 +91,17 @@ class Batcher(Generic[Item, Result]):
         self._bound = max_queue
         self._usual_batch = 0.0
         self._rate = 0.0
-        self._taken_at: float | None = None
-        self._arrived = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._in_flight = 0
-        self._workers: list[asyncio.Task[None]] = []
+        self._ended_at: float | None = None
+        self._ended_items = 0
+        self._batches: set[asyncio.Task[None]] = set()
+        self._items_in_flight = 0
+        self._look: asyncio.Handle | None = None
+        self._lingering: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        """Start the workers, in the running loop."""
-        self._workers = [
-            asyncio.create_task(self._work(), name=f"batch-{number}") for number in range(self._max_in_flight)
-        ]
-
-    @property
-    def alive(self) -> bool:
-        """Whether all workers run."""
-        return bool(self._workers) and not any(worker.done() for worker in self._workers)
+        """Begin, in the running loop."""
+        self._loop = asyncio.get_running_loop()
 
     @property
     def overloaded(self) -> bool:
@@ -119,44 +120,77 @@ class Batcher(Generic[Item, Result]):
 
     def add(self, item: Item, settle: Callable[[Result | BaseException], None]) -> _Waiting[Item, Result]:
         """Have ``item`` committed and ``settle`` called with its result or exception. Raises Overloaded."""
-        if len(self._queue) >= self._bound:
+        if self._loop is None or len(self._queue) >= self._bound:
             raise Overloaded
         waiting: _Waiting[Item, Result] = _Waiting(item, settle, self._clock() + self._max_wait)
         self._queue.append(waiting)
-        self._idle.clear()
-        self._arrived.set()
+        self._look_soon()
         return waiting
 
     async def close(self) -> None:
         """Let what waits be committed, then stop."""
-        if self.alive:
-            await self._idle.wait()
-        for worker in self._workers:
-            worker.cancel()
-        for worker in self._workers:
-            with suppress(asyncio.CancelledError):
-                await worker
-        for waiting in self._queue:
-            waiting.settle(Overloaded())
-        self._queue.clear()
+        while self._queue or self._batches:
+            if self._queue and len(self._batches) < self._max_in_flight:
+                self._begin()
+            if self._batches:
+                await asyncio.wait(self._batches)
+        self._loop = None
+        for handle in (self._look, self._lingering):
+            if handle is not None:
+                handle.cancel()
 
-    async def _work(self) -> None:
-        while True:
-            while not self._queue:
-                self._arrived.clear()
-                self._taken_at = None
-                await self._arrived.wait()
-            if self._in_flight and self._usual_batch >= LINGER_FROM and len(self._queue) < self._max_batch:
-                await asyncio.sleep(self._linger)
-            batch = self._take()
-            if batch:
-                self._in_flight += 1
-                try:
-                    await self._run(batch)
-                finally:
-                    self._in_flight -= 1
-            if not self._queue and not self._in_flight:
-                self._idle.set()
+    def _look_soon(self) -> None:
+        """Look at the queue when all that has come by now is in it."""
+        if self._look is None and self._loop is not None:
+            self._look = self._loop.call_soon(self._begin_if_worth)
+
+    def _begin_if_worth(self) -> None:
+        self._look = None
+        while self._queue and len(self._batches) < self._max_in_flight:
+            enough = min(self._items_in_flight, self._max_batch)
+            if self._batches and self._usual_batch >= LINGER_FROM and len(self._queue) < enough:
+                if self._lingering is None and self._loop is not None:
+                    self._lingering = self._loop.call_later(self._linger * len(self._batches), self._lingered)
+                return
+            self._begin()
+
+    def _lingered(self) -> None:
+        self._lingering = None
+        if self._queue and len(self._batches) < self._max_in_flight:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        batch = self._take()
+        if not batch:
+            return
+        self._usual_batch += _SMOOTHING * (len(batch) - self._usual_batch)
+        self._items_in_flight += len(batch)
+        task = asyncio.create_task(self._run(batch), name="batch")
+        self._batches.add(task)
+        task.add_done_callback(partial(self._ended, len(batch)))
+
+    def _ended(self, size: int, task: "asyncio.Task[None]") -> None:
+        self._batches.discard(task)
+        self._items_in_flight -= size
+        self._measure(size)
+        if self._queue:
+            self._look_soon()
+
+    def _measure(self, size: int) -> None:
+        """Learn how fast batches end while there is always one under way: that rate bounds the queue."""
+        now = self._clock()
+        self._ended_items += size
+        if self._ended_at is not None and now > self._ended_at:
+            rate = self._ended_items / (now - self._ended_at)
+            self._rate = rate if self._rate == 0 else self._rate + _SMOOTHING * (rate - self._rate)
+            self._bound = min(self._max_queue, max(self._min_queue, int(self._rate * self._max_expected_wait)))
+        if self._ended_at is None or now > self._ended_at:
+            self._ended_at, self._ended_items = now, 0
+        if not self._batches and not self._queue:
+            self._ended_at = None
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []
@@ -170,19 +204,7 @@ class Batcher(Generic[Item, Result]):
                 continue
             batch.append(waiting)
         QUEUE.set(len(self._queue))
-        if batch:
-            self._measure(len(batch), now)
         return batch
-
-    def _measure(self, size: int, now: float) -> None:
-        """Learn how large batches are, and how fast full ones are taken: that rate bounds the queue."""
-        self._usual_batch += _SMOOTHING * (size - self._usual_batch)
-        if self._taken_at is not None and self._queue and now > self._taken_at:
-            rate = size / (now - self._taken_at)
-            self._rate = rate if self._rate == 0 else self._rate + _SMOOTHING * (rate - self._rate)
-            # A whole batch may always wait: the next one takes it.
-            self._bound = min(self._max_queue, max(self._max_batch, int(self._rate * self._max_expected_wait)))
-        self._taken_at = now
 
     async def _run(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
         BATCH_SIZE.observe(len(batch))
@@ -196,7 +218,10 @@ class Batcher(Generic[Item, Result]):
         except Exception as error:
             results = [error] * len(batch)
         for waiting, result in zip(batch, results, strict=True):
-            waiting.settle(result)
+            try:
+                waiting.settle(result)
+            except Exception as error:
+                _log.error("an update could not be answered", exc_info=error)
 
 
 def _resolve(future: "asyncio.Future[Result]", result: Result | BaseException) -> None:

@@ -60,6 +60,76 @@ async def test_while_batches_are_in_flight_others_gather() -> None:
     assert recorder.batches == [[0], [1, 2, 3, 4], [5, 6]]
 
 
+async def test_under_load_a_batch_waits_for_company() -> None:
+    """Once batches are large, another starts when as many wait as are in flight, or after lingering."""
+    recorder = Recorder()
+    async with running(recorder, max_in_flight=2, linger=3600) as batcher:
+        recorder.go.set()
+        for _ in range(20):
+            await asyncio.gather(*(batcher.submit(item) for item in range(64)))
+        recorder.batches.clear()
+        recorder.go.clear()
+        tasks = [asyncio.create_task(batcher.submit(item)) for item in range(4)]
+        await recorder.entered.acquire()
+        while recorder.batches != [[0, 1, 2, 3]]:
+            await recorder.entered.acquire()
+        tasks += [asyncio.create_task(batcher.submit(item)) for item in range(4, 7)]
+        await asyncio.sleep(0.01)
+        assert len(recorder.batches) == 1
+        tasks.append(asyncio.create_task(batcher.submit(7)))
+        await recorder.entered.acquire()
+        assert recorder.batches == [[0, 1, 2, 3], [4, 5, 6, 7]]
+        recorder.go.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_singles_never_wait_for_company() -> None:
+    """As long as updates come singly each has its batch at once, while there is room in flight."""
+    recorder = Recorder()
+    async with running(recorder, max_in_flight=3, linger=3600) as batcher:
+        tasks = []
+        for item in range(3):
+            tasks.append(asyncio.create_task(batcher.submit(item)))
+            await recorder.entered.acquire()
+        assert recorder.batches == [[0], [1], [2]]
+        recorder.go.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_who_would_wait_too_long_is_refused_at_once() -> None:
+    """Batches that end slowly make the queue shorter than its length alone would have it."""
+    now = 0.0
+    held = asyncio.Event()
+    hold = asyncio.Event()
+
+    async def commit(items: Sequence[int]) -> Sequence[int]:
+        nonlocal now
+        await asyncio.sleep(0)
+        now += 1.0
+        if hold.is_set():
+            await held.wait()
+        return items
+
+    batcher: Batcher[int, int] = Batcher(
+        commit, max_in_flight=1, max_batch=4, min_queue=4, max_expected_wait=2.0, max_wait=1000, clock=lambda: now
+    )
+    batcher.start()
+    await asyncio.gather(*(batcher.submit(item) for item in range(40)))
+    hold.set()
+    tasks = [asyncio.create_task(batcher.submit(0))]
+    await asyncio.sleep(0.01)
+    assert not batcher.overloaded
+    tasks += [asyncio.create_task(batcher.submit(item)) for item in range(8)]  # two batches, a second each
+    await asyncio.sleep(0.01)
+    assert batcher.overloaded
+    with pytest.raises(Overloaded):
+        await batcher.submit(99)
+    held.set()
+    await asyncio.gather(*tasks)
+    assert not batcher.overloaded
+    await batcher.close()
+
+
 async def test_the_queue_is_bounded() -> None:
     """Beyond the bound an update is refused at once."""
     recorder = Recorder()
