@@ -1,4 +1,4 @@
-"""Runs the load generator (``tests/load/generator``) and reads its report."""
+"""Runs the load generator (``tests/load/load-generator``) and reads its report."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from podium_dev.toolchain import GoSet
 from tests.load.scoreboard import Keys
 
 _HERE = Path(__file__).parent
-_GENERATOR = GoSet("generator", {"generator": "generator"}, parent=_HERE)
+_GENERATOR = GoSet("load-generator", {"generator": "load-generator"}, parent=_HERE)
 _OPPONENT = GoSet("go", {"opponent": "go"}, parent=_HERE / "opponents")
 
 CONNECTIONS = 64
@@ -23,7 +23,7 @@ CONNECTIONS = 64
 @cache
 def generator_program() -> Path:
     """The load generator, compiled once. Raises ``podium_dev.console.StageError``."""
-    return toolchain.ensure_set(_GENERATOR) / "generator"
+    return toolchain.ensure_set(_GENERATOR) / "load-generator"
 
 
 @cache
