@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from podium_operator.builders.base import checksum
+from podium_operator.pods import brief
 from podium_operator.spec import JSON
 from podium_operator.status import Health
 
@@ -100,6 +101,14 @@ def deployment_health(item: JSON, least: int = 0, *, outlasts: bool = False) -> 
         problem=_progressing(item).get("message", "no progress") if failed else "",
         failed=failed,
     )
+
+
+def replica_failure(item: JSON) -> str:
+    """Why the pods of a Deployment cannot even be made, such as a quota; empty if they can."""
+    for condition in item.get("status", {}).get("conditions", []):
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            return f"{condition.get('reason', 'FailedCreate')}: {brief(condition.get('message', ''))}"
+    return ""
 
 
 def stateful_set_health(item: JSON) -> Health:

@@ -14,14 +14,22 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from podium_operator import action_schemas, credentials, observe, recorder, revisions, schedules, status
+from podium_operator import (
+    action_schemas,
+    credentials,
+    migration,
+    observe,
+    pods,
+    recorder,
+    revisions,
+    schedules,
+    status,
+    upkeep,
+)
 from podium_operator.builders import config, services
 from podium_operator.builders.base import MANAGER, Inputs, selector
 from podium_operator.cluster import (
-    CLAIM,
-    CONFIG_MAP,
     DEPLOYMENT,
-    ENDPOINTS,
     JOB,
     NOT_FOUND,
     OWNED,
@@ -37,13 +45,12 @@ from podium_operator.components import BASE, MIGRATION, STORES, Rendered, render
 from podium_operator.objects import (
     Key,
     contains,
-    has_dead_token,
     in_shape,
     is_owned_by,
     job_state,
     key_of,
-    owner_reference,
     prepared,
+    replica_failure,
 )
 from podium_operator.revisions import Revision
 from podium_operator.settings import OperatorSettings
@@ -59,9 +66,6 @@ SOON_SECONDS = 2.0
 
 UNPROCESSABLE = 422
 """HTTP status of an object that would not be valid."""
-
-MIRRORED = "endpoints.kubernetes.io/managed-by"
-"""Label of Endpoints that Kubernetes itself derives from a Service."""
 
 INITIAL_SCALE = "podium-operator-scale"
 """Field manager that raises a new Deployment to its least number of pods; afterwards its autoscaler owns the field."""
@@ -134,6 +138,12 @@ class _Chosen:
     rollback: str = ""
 
 
+def _going_on(known: list[Revision], current: Revision) -> _Chosen:
+    """What goes on while a change is held back: what runs, which is not a revision that was given up."""
+    good = revisions.last_good(known, besides=current) if current.failed else None
+    return _Chosen(good or current, is_target=False, rollback=current.failed if good else "")
+
+
 class _Pass:
     """One look at one Scoreboard."""
 
@@ -154,6 +164,8 @@ class _Pass:
         self.namespace: str = scoreboard["metadata"]["namespace"]
         self.generation: int = scoreboard["metadata"]["generation"]
         self.live: dict[Key, JSON] = {}
+        self.pods: list[JSON] = []
+        self.migration: migration.Migration | None = None
         self.waiting = ""
         self.invalid = "; ".join(filter(None, (action_schemas.problem(spec), schedules.problem(spec))))
         self.problems: list[str] = []
@@ -165,7 +177,7 @@ class _Pass:
         chosen = await self._choose(known, self._inputs(found))
         await self._look()
         await self._apply_part(chosen.revision, [BASE.name, *(store.name for store in STORES)])
-        await self._renew_tokens()
+        await upkeep.renew_tokens(self.cluster, self.scoreboard, self.pods, self.live.values())
         password = found.redis_password
         health = await self.look_at_stores(self.cluster, self.name, self.namespace, self.spec, self.live, password)
         health |= await observe.external_stores(found.external)
@@ -174,10 +186,10 @@ class _Pass:
             await self._apply_part(chosen.revision, _after_migration(chosen.revision))
             await self._scale_up()
             await self._prune(chosen)
-        await self._adopt()
+        await upkeep.adopt(self.cluster, self.scoreboard, volumes=self.spec.deletion_policy == "Delete")
         health |= observe.workloads(self.name, self.spec, self.live)
         chosen = await self._judge(known, chosen, health, migrated)
-        await self._report(known, chosen, health, [*found.problems, *self.problems])
+        await self._report(known, chosen, health, [*found.problems, *self.problems], migrated)
         await self._forget(known, chosen)
         settled = chosen.revision.complete and all(part.whole for part in health.values())
         return None if settled else SOON_SECONDS
@@ -210,14 +222,14 @@ class _Pass:
         number = (current.number if current else 0) + 1
         wanted = revisions.named(self.name, inputs.version, config.url(inputs), rendered, number)
         unusable = [f"{store}: {external.problem}" for store, external in inputs.external.items() if external.problem]
-        if current is not None and current.name == wanted.name:
+        if current is not None and current.name == wanted.name and not current.may_be_retried(self.generation):
             target = current
         elif current is not None and self.spec.paused:
-            return _Chosen(current, is_target=False)
+            return _going_on(known, current)
         elif current is not None and unusable:
             # What runs goes on with what it has; a revision without the stores' addresses would be of no use.
             self.waiting = f"waiting for the stores ({'; '.join(unusable)})"
-            return _Chosen(current, is_target=False)
+            return _going_on(known, current)
         else:
             target = await self._record(known, wanted)
         good = revisions.last_good(known, besides=target)
@@ -226,7 +238,8 @@ class _Pass:
         return _Chosen(target, is_target=True)
 
     async def _record(self, known: list[Revision], wanted: Revision) -> Revision:
-        """Store a revision, or make one that was there before the newest again."""
+        """Store a revision, or make one that was there before the newest again: its roll-out begins."""
+        await self._discard_failed_migration(wanted)
         before = next((revision for revision in known if revision.name == wanted.name), None)
         if before is None:
             # Applied, not created: the server then stores the immutable data in its own canonical form, to which
@@ -235,10 +248,10 @@ class _Pass:
             known.append(wanted)
             target = wanted
         else:
-            annotations = {revisions.FAILED: None, revisions.FAILED_GENERATION: None}
+            annotations = dict.fromkeys((revisions.FAILED, revisions.FAILED_GENERATION, revisions.BLOCKED_SINCE))
             patch = {"revision": wanted.number, "metadata": {"annotations": annotations}}
             await self.cluster.merge(REVISION, self.namespace, wanted.name, patch)
-            target = replace(before, number=wanted.number, failed="", failed_generation=0)
+            target = replace(before, number=wanted.number, failed="", failed_generation=0, blocked_since="")
             known[known.index(before)] = target
         note = f"rolling out revision {target.name} (version {target.version})"
         await recorder.record(self.cluster, self.scoreboard, "Normal", "RolloutStarted", note, "RollOut")
@@ -248,6 +261,7 @@ class _Pass:
         """Read all objects of this Scoreboard that exist."""
         chosen = {**selector(self.name), "app.kubernetes.io/managed-by": MANAGER}
         found = await asyncio.gather(*(self.cluster.find(kind, self.namespace, chosen) for kind in OWNED))
+        self.pods = await self.cluster.find(POD, self.namespace, selector(self.name))
         self.live = {key_of(item): item for items in found for item in items}
 
     async def _apply_part(self, revision: Revision, names: Iterable[str]) -> None:
@@ -297,16 +311,6 @@ class _Pass:
         await self.cluster.merge_if_there(kind, meta["namespace"], meta["name"], wanted)
         return await self.cluster.apply(kind, wanted)
 
-    async def _renew_tokens(self) -> None:
-        """Start pods again whose ServiceAccount was deleted and made anew: their tokens are refused by now."""
-        accounts = [item for item in self.live.values() if item["kind"] == "ServiceAccount"]
-        for pod in await self.cluster.find(POD, self.namespace, selector(self.name)):
-            if any(has_dead_token(pod, account) for account in accounts):
-                meta = pod["metadata"]
-                await self.cluster.delete(POD, self.namespace, meta["name"], meta["uid"])
-                note = f"pod {meta['name']} is started again: its ServiceAccount was made anew and its token is void"
-                await recorder.record(self.cluster, self.scoreboard, "Warning", "TokenRenewed", note, "Restart")
-
     async def _migrate(self, chosen: _Chosen, health: dict[str, status.Health]) -> bool:
         """Run the migration of a revision; True once its services may start.
 
@@ -315,18 +319,40 @@ class _Pass:
         """
         if not chosen.is_target and chosen.rollback:
             return True
-        (job,) = (item for item in chosen.revision.components[MIGRATION.name].objects if item["kind"] == JOB.kind)
+        job = _migration_job(chosen.revision)
         exists = key_of(job) in self.live
         unformed = sorted(name for name, part in health.items() if not part.works)
         if not exists and unformed:
-            details = "; ".join(f"{name}: {health[name].problem or 'starting'}" for name in unformed)
+            causes = self._causes(health)
+            details = "; ".join(f"{n}: {causes.get(n) or health[n].problem or 'starting'}" for n in unformed)
             self.waiting = f"waiting for the stores ({details})"
             return chosen.revision.good
         await self._apply_part(chosen.revision, [MIGRATION.name])
-        state = job_state(self.live[key_of(job)])
-        if state != "complete":
-            self.waiting = f"migration {job['metadata']['name']} is {state}"
-        return state == "complete" or chosen.revision.good
+        self.migration = migration.seen(self.live[key_of(job)], self.pods)
+        self.waiting = self.migration.sentence or self.waiting
+        if self.migration.blocked != bool(chosen.revision.blocked_since):
+            # Kept with the revision: an operator that is started anew does not begin to count again.
+            since = migration.now() if self.migration.blocked else None
+            patch = {"metadata": {"annotations": {revisions.BLOCKED_SINCE: since}}}
+            await self.cluster.merge(REVISION, self.namespace, chosen.revision.name, patch)
+        return self.migration.state == "complete" or chosen.revision.good
+
+    async def _discard_failed_migration(self, revision: Revision) -> None:
+        """Delete what is left of an earlier attempt: the Job has the same name, and would fail this one at once."""
+        name = _migration_job(revision)["metadata"]["name"]
+        live = await self.cluster.get(JOB, self.namespace, name)
+        if live is not None and job_state(live) == "failed":
+            await self.cluster.delete(JOB, self.namespace, name, live["metadata"]["uid"])
+
+    def _causes(self, health: dict[str, status.Health]) -> dict[str, str]:
+        """Why pods of components that are not whole do not run, as far as the pods tell."""
+        found = {MIGRATION.name: self.migration.cause} if self.migration else {}
+        for name, part in health.items():
+            if not part.whole and not part.external:
+                known = pods.newest_trouble(pods.of_component(self.pods, name))
+                item = self.live.get((DEPLOYMENT.api_version, DEPLOYMENT.kind, f"{self.name}-{name}"), {})
+                found[name] = str(known or replica_failure(item))
+        return {name: cause for name, cause in found.items() if cause}
 
     async def _scale_up(self) -> None:
         """A new Deployment starts with one pod; do not wait for the autoscaler's next look to have the least number."""
@@ -350,32 +376,10 @@ class _Pass:
         for key, item in list(self.live.items()):
             if key in wanted or not is_owned_by(item, self.scoreboard) or _made_by_another(item):
                 continue
-            if chosen.rollback and item["kind"] == JOB.kind:
+            if chosen.rollback and item["kind"] == JOB.kind and not migration.never_started(item, self.pods):
                 continue  # its log says why the roll-out failed
             await self.cluster.delete(kind_of(item), self.namespace, key[2], item["metadata"]["uid"])
             del self.live[key]
-
-    async def _adopt(self) -> None:
-        """Give an owner to what other controllers made for this Scoreboard, so that it goes with it.
-
-        Volumes only under deletionPolicy Delete; what Patroni keeps about its cluster always, because it can be
-        made anew from the volumes and would stop a cluster with new volumes from starting.
-        """
-        reference = owner_reference(self.scoreboard)
-        for kind in (CLAIM, ENDPOINTS, CONFIG_MAP):
-            owned = kind is not CLAIM or self.spec.deletion_policy == "Delete"
-            labels = selector(self.name) if kind is CLAIM else selector(self.name, "postgres")
-            for item in await self.cluster.find(kind, self.namespace, labels):
-                if MIRRORED in item["metadata"].get("labels", {}):
-                    continue
-                references = item["metadata"].get("ownerReferences", [])
-                others = [each for each in references if each.get("uid") != reference["uid"]]
-                if any(each.get("controller") for each in others):
-                    continue
-                wanted = [*others, reference] if owned else others
-                if wanted != references:
-                    patch = {"metadata": {"ownerReferences": wanted or None}}
-                    await self.cluster.merge_if_there(kind, self.namespace, item["metadata"]["name"], patch)
 
     async def _judge(
         self, known: list[Revision], chosen: _Chosen, health: dict[str, status.Health], migrated: bool
@@ -387,7 +391,11 @@ class _Pass:
         problem = self._failure(revision, health)
         good = revisions.last_good(known, besides=revision)
         if problem and good is not None:
-            annotations = {revisions.FAILED: problem, revisions.FAILED_GENERATION: str(self.generation)}
+            annotations = {
+                revisions.FAILED: problem,
+                revisions.FAILED_GENERATION: str(self.generation),
+                revisions.BLOCKED_SINCE: None,
+            }
             await self.cluster.merge(
                 REVISION, self.namespace, revision.name, {"metadata": {"annotations": annotations}}
             )
@@ -409,15 +417,23 @@ class _Pass:
         """Why the roll-out cannot succeed, or an empty text."""
         stuck = sorted(name for name, part in health.items() if part.failed)
         if stuck:
-            return f"the roll-out of revision {revision.name} made no progress: {', '.join(stuck)}"
-        for item in revision.components[MIGRATION.name].objects:
-            live = self.live.get(key_of(item))
-            if live is not None and item["kind"] == JOB.kind and job_state(live) == "failed":
-                return f"the migration of revision {revision.name} failed"
+            problems = {name: health[name].problem for name in stuck} | self._causes(health)
+            return f"the roll-out of revision {revision.name} made no progress: {status.with_causes(stuck, problems)}"
+        tried = self.migration
+        if tried is not None and tried.state == "failed":
+            cause = f": {tried.cause}" if tried.cause else ""
+            return f"the migration of revision {revision.name} failed{cause}"
+        if tried is not None and tried.blocked and migration.is_over(revision.blocked_since):
+            return f"the migration of revision {revision.name} could not start: {tried.cause}"
         return ""
 
     async def _report(
-        self, known: list[Revision], chosen: _Chosen, health: dict[str, status.Health], problems: list[str]
+        self,
+        known: list[Revision],
+        chosen: _Chosen,
+        health: dict[str, status.Health],
+        problems: list[str],
+        migrated: bool,
     ) -> None:
         seen = status.Seen(
             generation=self.generation,
@@ -428,10 +444,14 @@ class _Pass:
             rollback=chosen.rollback,
             invalid=self.invalid,
             waiting=self.waiting,
+            causes=self._causes(health),
             problems=tuple(problems),
         )
         conditions = status.conditions(seen)
-        old = self.scoreboard.get("status", {}).get("conditions", [])
+        before = self.scoreboard.get("status", {})
+        old = before.get("conditions", [])
+        # Before a first roll-out is complete, its version runs as soon as its services may start.
+        runs = chosen.revision.complete or chosen.rollback or (migrated and "version" not in before)
         good = chosen.revision if chosen.rollback else revisions.last_good(known)
         counted = await observe.counts(self.cluster, self.name, self.namespace)
         await recorder.record_changes(self.cluster, self.scoreboard, conditions, old)
@@ -441,7 +461,7 @@ class _Pass:
             {
                 "observedGeneration": self.generation,
                 "conditions": status.merged(conditions, old),
-                "version": chosen.revision.version,
+                "version": chosen.revision.version if runs else before.get("version"),
                 "currentRevision": chosen.revision.name,
                 "lastGoodRevision": good.name if good else None,
                 "url": chosen.revision.url,
@@ -461,6 +481,11 @@ class _Pass:
 def _made_by_another(item: JSON) -> bool:
     """Whether the object was not applied by the operator, such as what Patroni stores in ConfigMaps."""
     return not any(entry.get("manager") == MANAGER for entry in item["metadata"].get("managedFields", []))
+
+
+def _migration_job(revision: Revision) -> JSON:
+    (job,) = (item for item in revision.components[MIGRATION.name].objects if item["kind"] == JOB.kind)
+    return job
 
 
 def _after_migration(revision: Revision) -> list[str]:

@@ -24,6 +24,9 @@ FAILED = "podium.dev/failed"
 FAILED_GENERATION = "podium.dev/failed-generation"
 """Annotation: generation of the spec with which it failed; a newer generation tries again."""
 
+BLOCKED_SINCE = "podium.dev/migration-blocked-since"
+"""Annotation: since when (RFC 3339) the pod of its migration cannot start; absent while nothing keeps it."""
+
 KEPT = 5
 """Revisions that are kept, besides the last good one."""
 
@@ -40,6 +43,7 @@ class Revision:
     good_number: int = 0
     failed: str = ""
     failed_generation: int = 0
+    blocked_since: str = ""
 
     @property
     def good(self) -> bool:
@@ -58,6 +62,10 @@ class Revision:
     def has_failed(self, generation: int) -> bool:
         """Whether it was given up for this generation of the spec."""
         return bool(self.failed) and self.failed_generation >= generation
+
+    def may_be_retried(self, generation: int) -> bool:
+        """Whether it was given up for an earlier generation of the spec than this one."""
+        return bool(self.failed) and self.failed_generation < generation
 
 
 def named(scoreboard: str, version: str, url: str, components: Mapping[str, Rendered], number: int) -> Revision:
@@ -104,6 +112,7 @@ def from_object(item: JSON) -> Revision:
         good_number=int(annotations.get(GOOD, "0")),
         failed=annotations.get(FAILED, ""),
         failed_generation=int(annotations.get(FAILED_GENERATION, "0")),
+        blocked_since=annotations.get(BLOCKED_SINCE, ""),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -106,6 +106,8 @@ class Seen:
     """Why the last good revision was applied instead, if it was."""
     waiting: str = ""
     """What the roll-out waits for."""
+    causes: Mapping[str, str] = field(default_factory=dict)
+    """Why pods do not run, by component; `migrate` is the migration."""
     problems: tuple[str, ...] = ()
     """Problems of the whole, such as a missing client Secret."""
     error: str = ""
@@ -133,13 +135,13 @@ def _say(kind: str, generation: int) -> Callable[..., Condition]:
     return say
 
 
-def _component_condition(name: str, health: Health, generation: int) -> Condition:
+def _component_condition(name: str, health: Health, generation: int, cause: str) -> Condition:
     kind = COMPONENT_CONDITIONS.get(name, name[:1].upper() + name[1:])
     if health.external:
         said = health.problem or "run by others, and reached"
         return _condition(kind, health.serving, generation, "External", said)
     counted = f"{health.ready} of {health.desired} ready"
-    message = f"{counted}; {health.problem}" if health.problem else counted
+    message = "; ".join(filter(None, (counted, health.problem, cause)))
     if health.whole:
         return _condition(kind, True, generation, "Ready", message)
     if not health.works:
@@ -165,7 +167,10 @@ def conditions(seen: Seen) -> list[Condition]:
         _ready(seen, rolled_out, broken),
         _progressing(seen, rolled_out),
         _degraded(seen, rolled_out, reduced),
-        *(_component_condition(name, health, seen.generation) for name, health in seen.components.items()),
+        *(
+            _component_condition(name, health, seen.generation, seen.causes.get(name, ""))
+            for name, health in seen.components.items()
+        ),
     ]
 
 
@@ -188,8 +193,12 @@ def _ready(seen: Seen, rolled_out: bool, broken: list[str]) -> Condition:
 
 def _unfinished(seen: Seen) -> str:
     """What of this generation is not rolled out yet."""
-    parts = (f"{n} ({h.ready} of {h.desired} ready)" for n, h in sorted(seen.components.items()) if not h.whole)
-    return f"rolling out: {', '.join(parts)}" if not all(h.whole for h in seen.components.values()) else "rolling out"
+    parts = [
+        f"{name} ({health.ready} of {health.desired} ready{f'; {seen.causes[name]}' if name in seen.causes else ''})"
+        for name, health in sorted(seen.components.items())
+        if not health.whole
+    ]
+    return f"rolling out: {', '.join(parts)}" if parts else "rolling out"
 
 
 def _progressing(seen: Seen, rolled_out: bool) -> Condition:
@@ -217,11 +226,25 @@ def _degraded(seen: Seen, rolled_out: bool, reduced: list[str]) -> Condition:
         return say(True, "ConfigurationProblem", "; ".join(seen.problems))
     failed = sorted(name for name, health in seen.components.items() if health.failed)
     if failed:
-        return say(True, "RolloutFailed", f"no progress: {', '.join(failed)}")
+        return say(True, "RolloutFailed", f"no progress: {with_causes(failed, seen.causes)}")
+    if not rolled_out and seen.causes:
+        return say(True, "PodsFailing", f"pods do not run: {with_causes(sorted(seen.causes), seen.causes)}")
     if rolled_out and reduced:
-        details = (f"{name} ({seen.components[name].problem or 'pods missing'})" for name in reduced)
+        details = (f"{name} ({_missing(seen, name)})" for name in reduced)
         return say(True, "ComponentsReduced", f"not whole: {', '.join(details)}")
     return say(False, "AsExpected")
+
+
+def _missing(seen: Seen, name: str) -> str:
+    """What is wrong with a component that is not whole."""
+    known = filter(None, (seen.components[name].problem, seen.causes.get(name)))
+    return "; ".join(known) or "pods missing"
+
+
+def with_causes(names: Iterable[str], causes: Mapping[str, str]) -> str:
+    """Components in a sentence, each with why its pods do not run, as far as that is known."""
+    named = [(name, causes.get(name, "")) for name in names]
+    return ("; " if any(cause for _, cause in named) else ", ").join(f"{n}: {c}" if c else n for n, c in named)
 
 
 def merged(new: Iterable[Condition], old: Iterable[JSON], now: datetime | None = None) -> list[JSON]:

@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from podium_operator import secret_data
-from podium_operator.cluster import DEPLOYMENT, JOB, OWNED, REVISION, SCOREBOARD, SECRET, STATEFUL_SET, Cluster, Kind
+from podium_operator.cluster import (
+    DEPLOYMENT,
+    JOB,
+    OWNED,
+    POD,
+    REVISION,
+    SCOREBOARD,
+    SECRET,
+    STATEFUL_SET,
+    Cluster,
+    Kind,
+)
 from podium_operator.objects import Key, key_of
 from podium_operator.reconcile import reconcile
 from podium_operator.settings import OperatorSettings
@@ -104,6 +115,26 @@ class World:
                 for kind in ("SuccessCriteriaMet", "Complete")]  # fmt: skip
         status: JSON = {"conditions": done, "startTime": moment, "completionTime": moment, "succeeded": 1}
         await self.admin.merge(JOB, self.namespace, job["metadata"]["name"], {"status": status}, "status", USER)
+
+    async def pod(self, owner: JSON, status: JSON, suffix: str = "x") -> None:
+        """A pod of a Job or Deployment, or a new status of it, as its controller and a node would write them."""
+        meta, template = owner["metadata"], owner["spec"]["template"]
+        name = f"{meta['name']}-{suffix}"
+        reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": meta["name"], "uid": meta["uid"]}
+        item = {
+            "apiVersion": POD.api_version,
+            "kind": POD.kind,
+            "metadata": {"name": name, "labels": template["metadata"]["labels"], "ownerReferences": [reference]},
+            "spec": template["spec"],
+        }
+        if await self.admin.get(POD, self.namespace, name) is None:
+            await self.admin.create(POD, self.namespace, item)
+        await self.admin.merge(POD, self.namespace, name, {"status": status}, "status", USER)
+
+    async def job(self) -> JSON:
+        """The Job of the newest migration."""
+        jobs = await self.admin.find(JOB, self.namespace)
+        return max(jobs, key=lambda item: int(item["metadata"]["resourceVersion"]))
 
     async def deployment_status(self, item: JSON, **status: Any) -> None:
         """Write the status of a Deployment as its controller would."""
