@@ -32,6 +32,13 @@ class Place(NamedTuple):
     score: int
 
 
+class Balance(NamedTuple):
+    """A user's score, and the number of rows in ``action_log``."""
+
+    score: int
+    rows: int
+
+
 @dataclass
 class Ledger:
     """What clients know."""
@@ -41,6 +48,8 @@ class Ledger:
     """Updates that were refused for good, with the problem's slug."""
     unsettled: set[Key] = field(default_factory=set)
     """Updates that were sent and whose fate the client does not know yet."""
+    opening: Mapping[str, "Balance"] = field(default_factory=dict)
+    """What users had before the first update."""
 
     def sent(self, key: Key) -> None:
         """An update is on its way."""
@@ -57,15 +66,16 @@ class Ledger:
         self.refused[key] = slug
 
     def totals(self) -> dict[str, int]:
-        """The score that acknowledged updates make for each user."""
-        totals: dict[str, int] = defaultdict(int)
+        """The score that acknowledged updates make for each user, with what the user had before."""
+        totals: dict[str, int] = defaultdict(int, {user_id: had.score for user_id, had in self.opening.items()})
         for key, answers in self.answers.items():
             totals[key.user_id] += answers[0].increase
         return dict(totals)
 
     def counts(self) -> dict[str, int]:
-        """How many updates of each user were acknowledged."""
-        return dict(Counter(key.user_id for key in self.answers))
+        """How many updates of each user were acknowledged, with those before."""
+        before = Counter({user_id: had.rows for user_id, had in self.opening.items()})
+        return dict(before + Counter(key.user_id for key in self.answers))
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,11 @@ class Books:
     log: Mapping[Key, Sequence[Answer]]
     rows: Mapping[str, int]
     scores: Mapping[str, int]
+
+    def balances(self) -> dict[str, Balance]:
+        """What each user has."""
+        users = {*self.rows, *self.scores}
+        return {user_id: Balance(self.scores.get(user_id, 0), self.rows.get(user_id, 0)) for user_id in users}
 
 
 @dataclass

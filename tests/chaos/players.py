@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-import secrets
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -61,6 +60,8 @@ class Crowd:
 
     client: Client
     pace: Pace
+    prefix: str
+    """What the players' ids begin with. Players of an earlier crowd may play on."""
     ledger: Ledger = field(default_factory=Ledger)
     attempts: list[Attempt] = field(default_factory=list)
     fresh: list[Key] = field(default_factory=list)
@@ -78,8 +79,8 @@ class Crowd:
 
     async def enter(self) -> None:
         """Open every player's session."""
-        prefix = f"chaos-{secrets.token_hex(4)}"
-        opened = await asyncio.gather(*(self._session(f"{prefix}-{number:03}") for number in range(self.pace.players)))
+        names = [f"{self.prefix}-{number:03}" for number in range(self.pace.players)]
+        opened = await asyncio.gather(*(self._session(name) for name in names))
         for number, session in enumerate(opened):
             self._players.append(_Player(session, _renewal(session), number < STARS))
 

@@ -23,7 +23,7 @@ NORMAL_SECONDS = 5.0
 """The rate before a fault is that of so many seconds."""
 
 OBSERVE_SECONDS = 240.0
-"""A fault that is felt for longer than this is not recovered from."""
+"""A fault that is felt for longer than this is not recovered from, which is a finding."""
 
 SETTLE_SECONDS = 60.0
 """How long views may need to show the last updates after the players stopped; what differs then, differs."""
@@ -95,6 +95,8 @@ class Arena:
     async def __aenter__(self) -> "Arena":
         async with self._stack as stack:
             await self.crowd.enter()
+            before, _ = await self.truth.books(self.crowd.users, [])
+            self.crowd.ledger.opening = before.balances()
             self.gallery = await stack.enter_async_context(Gallery(self.instance, self.crowd.star_ids))
             self._playing = await stack.enter_async_context(_running(self.crowd.play()))
             await stack.enter_async_context(_running(self._watch_outbox()))
@@ -106,7 +108,7 @@ class Arena:
         await self._stack.aclose()
 
     async def until_the_stars_lead(self, seconds: float = 60) -> None:
-        """Wait until every star is in the top that watchers see. Raises TimeoutError."""
+        """Wait until every star is in the top that watchers see. Raises TimeoutError where others are too far ahead."""
         stars = set(self.crowd.star_ids)
         async with asyncio.timeout(seconds):
             while not all(stars <= {place.user_id for place in seat.top} for seat in self.gallery.seats):
@@ -123,7 +125,11 @@ class Arena:
         return await self.compare()
 
     async def run(self, fault: Fault, random: Random) -> Report:
-        """Let a fault happen, wait until all is well again, and report on it."""
+        """Let a fault happen, wait until all is well again, and report on it.
+
+        Raises TimeoutError where the Scoreboard is not Ready to begin with.
+        """
+        await asyncio.to_thread(self.instance.wait_settled)
         self._forget()
         self.crowd.go_on()
         await asyncio.sleep(NORMAL_SECONDS + WINDOW_SECONDS)
@@ -141,6 +147,9 @@ class Arena:
         well, later = await self._recovery(begin, normal)
         share = self._observed().rate(struck, ended) / normal if ended > struck else math.nan
         acknowledged, verdict = await self.compare()
+        if well == math.inf:
+            verdict.differing.append(f"not well again within {OBSERVE_SECONDS:.0f} s")
+            well = begin + OBSERVE_SECONDS
         return Report(
             fault=fault.name,
             recovery=well - begin,
@@ -198,16 +207,16 @@ class Arena:
     async def _recovery(self, begin: float, normal: float) -> tuple[float, float]:
         """Wait until all is well: when it was, and for how many seconds something was amiss later than that.
 
-        Raises TimeoutError.
+        The moment is infinite where it did not come within ``OBSERVE_SECONDS``.
         """
-        async with asyncio.timeout(OBSERVE_SECONDS):
-            while True:
-                await asyncio.sleep(1)
-                now = time.monotonic()
-                troubles = self._observed().troubles(begin, now, normal)
-                moment = recovered(troubles, begin, now)
-                if moment is not None and await self._settled():
-                    return moment, sum(each.end - each.begin for each in troubles if each.begin >= moment)
+        deadline = time.monotonic() + OBSERVE_SECONDS
+        while (now := time.monotonic()) < deadline:
+            troubles = self._observed().troubles(begin, now, normal)
+            moment = recovered(troubles, begin, now)
+            if moment is not None and await self._settled():
+                return moment, sum(each.end - each.begin for each in troubles if each.begin >= moment)
+            await asyncio.sleep(1)
+        return math.inf, 0.0
 
     async def _settled(self) -> bool:
         with contextlib.suppress(*REFUSED):

@@ -5,6 +5,7 @@ The long form, with recovery times, is ``make chaos``.
 
 import asyncio
 import json
+import secrets
 from random import Random
 
 import pytest
@@ -28,7 +29,7 @@ SHORT = [fault for fault in FAULTS if fault.short]
 async def test_a_fault_loses_nothing_and_counts_nothing_twice(client: Client, instance: Instance, fault: Fault) -> None:
     """Updates go on meanwhile; log, scores, Redis, pages and every watcher agree with what clients were told."""
     await asyncio.to_thread(instance.wait_settled)
-    crowd = Crowd(client, PACE)
+    crowd = Crowd(client, PACE, f"fault-{secrets.token_hex(4)}")
     async with Arena(instance, client, crowd) as arena:
         acknowledged, verdict = await arena.skirmish(fault, Random())
     assert not verdict.findings(), f"{verdict.findings()}; clients met {crowd.troubles}"

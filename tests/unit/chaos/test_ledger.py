@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.ledger import Answer, Books, Key, Ledger, Place, audit, differences
+from tests.chaos.ledger import Answer, Balance, Books, Key, Ledger, Place, audit, differences
 
 ANN, BOB = "ann", "bob"
 
@@ -113,6 +113,16 @@ def test_only_the_keys_that_are_asked_for_are_looked_up() -> None:
     held = _books(ledger)
     asked = Key(ANN, "action-2")
     assert audit(ledger, Books({asked: held.log[asked]}, held.rows, held.scores), [asked]).clean
+
+
+def test_what_users_had_before_is_not_the_ledger_s() -> None:
+    """Players of an earlier run play on; their first scores and rows are carried forward."""
+    ledger = _two()
+    held = _books(ledger)
+    ledger.opening = Books({}, {ANN: 4}, {ANN: 100}).balances()
+    assert ledger.opening == {ANN: Balance(100, 4)}
+    assert audit(ledger, Books(held.log, {ANN: 6, BOB: 1}, {ANN: 135, BOB: 10})).clean
+    assert not audit(ledger, held).clean
 
 
 def test_rankings_are_compared_place_by_place() -> None:
