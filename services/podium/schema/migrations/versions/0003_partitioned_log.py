@@ -77,6 +77,9 @@ def upgrade() -> None:
         # An index on the score makes every update of a score write to both indexes (no HOT update). See docs/adr/0006.
         op.execute("DROP INDEX CONCURRENTLY IF EXISTS user_score_ranking")
         op.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+        # Beyond some 200 updates a minute the times are no longer in the row: compressing them each time costs more
+        # than all else of an update.
+        op.execute("ALTER TABLE player ALTER COLUMN recent SET STORAGE EXTERNAL")
         op.execute(TRIGGER)
         # From here on every new row has its key, whichever version of the services writes it.
         op.execute(
@@ -145,5 +148,6 @@ def downgrade() -> None:
     op.execute(
         "CREATE INDEX user_score_ranking ON user_score (board, score DESC, reached_at, user_id) WHERE NOT hidden"
     )
+    op.execute("ALTER TABLE player ALTER COLUMN recent SET STORAGE EXTENDED")
     for table, parameters in RESET:
         op.execute(f"ALTER TABLE {table} RESET ({parameters})")
