@@ -1,5 +1,6 @@
 """What analytics answers, read from PostgreSQL (a read replica where there is one)."""
 
+import itertools
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -72,7 +73,14 @@ _BUCKETS = text(
     WHERE board = :board AND NOT hidden GROUP BY 1
     """
 )
-_AT_LEAST = text("SELECT count(*) FROM current_score WHERE board = :board AND NOT hidden AND score >= :score")
+_SPREAD = text(
+    """
+    SELECT width_bucket(score, CAST(:steps AS bigint[])) AS reached, count(*) FROM current_score
+    WHERE board = :board AND NOT hidden GROUP BY 1
+    """
+)
+"""Users by the number of ``steps`` (ascending) that their scores have reached: one look through the board for all."""
+
 _QUANTILES = text(
     """
     SELECT percentile_disc(ARRAY[0.5, 0.9, 0.99]) WITHIN GROUP (ORDER BY score)
@@ -99,12 +107,6 @@ _ACTIONS = text(
       CAST(sum(score_increase) AS bigint) AS points, min(accepted_at) AS first_at, max(accepted_at) AS last_at
     FROM action_log WHERE accepted_at >= :from AND accepted_at < :to
     GROUP BY action_type ORDER BY updates DESC, action_type
-    """
-)
-_SCORES_AT_MOST = text(
-    """
-    SELECT bound, (SELECT count(*) FROM current_score WHERE board = :board AND NOT hidden AND score <= bound)
-    FROM unnest(CAST(:bounds AS bigint[])) AS bound
     """
 )
 
@@ -172,21 +174,27 @@ class ReportStore:
 
     async def scores_at_most(self, board: str, bounds: Sequence[int]) -> dict[int, int]:
         """Users whose score is at most each bound."""
-        async with outage_mapped("report"), self._engine.connect() as connection:
-            rows = await connection.execute(_SCORES_AT_MOST, {"board": board, "bounds": list(bounds)})
-            return {row[0]: row[1] for row in rows}
+        ascending = sorted(bounds)
+        below = itertools.accumulate(await self._spread(board, [bound + 1 for bound in ascending]))
+        return dict(zip(ascending, below, strict=False))  # the last one counts those above all bounds, too
 
     async def tiers(self, board: str) -> list[Row]:
         """Users in each tier."""
-        found = []
+        ascending = sorted(self._tiers, key=lambda one: one.min_score)
+        _, *users = await self._spread(board, [tier.min_score for tier in ascending])
+        return [
+            {"name": tier.name, "min_score": tier.min_score, "users": count}
+            for tier, count in zip(ascending, users, strict=True)
+        ]
+
+    async def _spread(self, board: str, steps: Sequence[int]) -> list[int]:
+        """Users below the first of the ascending ``steps``, then for each step those between it and the next."""
+        if not steps:
+            return [0]
         async with outage_mapped("report"), self._engine.connect() as connection:
-            above = 0
-            for tier in sorted(self._tiers, key=lambda one: one.min_score, reverse=True):
-                values = {"board": board, "score": tier.min_score}
-                users = int((await connection.execute(_AT_LEAST, values)).scalar_one())
-                found.append({"name": tier.name, "min_score": tier.min_score, "users": users - above})
-                above = users
-        return found[::-1]
+            rows = await connection.execute(_SPREAD, {"board": board, "steps": list(steps)})
+            found = {row[0]: row[1] for row in rows}
+        return [found.get(reached, 0) for reached in range(len(steps) + 1)]
 
     async def series(self, board: str, start: datetime, end: datetime, granularity: Granularity) -> list[Row]:
         """ScoreboardAnalytics in the range, one row a window, an hour or a day."""
