@@ -30,6 +30,15 @@ class Held:
         return -1 if self.value is None else int(self.value.partition("|")[0])
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Of the users that were compared: who differs, how many the ranking knows, and how many have a place in it."""
+
+    different: list[str]
+    known: int
+    shown: int
+
+
 class AuditStore:
     """Raises StoreUnavailable("redis") where the cluster is away, Superseded where the epoch is current no more."""
 
@@ -41,20 +50,25 @@ class AuditStore:
     def __init__(self, redis: RedisCluster) -> None:
         self._redis = redis
 
-    async def differing(self, board: str, shards: int, epoch: int, rows: Sequence[tuple[str, Row]]) -> list[str]:
-        """Which users' rows (user id, row) are not what the ranking holds."""
+    async def compare(self, board: str, shards: int, epoch: int, rows: Sequence[tuple[str, Row]]) -> Compared:
+        """Compare users' rows (user id, row) with what the ranking holds."""
         by_user = dict(rows)
         parts = [
             (place, [by_user[user_id] for user_id in group]) for place, group in _by_place(board, shards, list(by_user))
         ]
 
-        async def one(place: Place, part: Sequence[Row]) -> list[bytes]:
+        async def one(place: Place, part: Sequence[Row]) -> Compared:
             answer = await self._compare(self._redis, [place.meta], place.prefix, epoch, encode_rows(part))
-            return cast(list[bytes], _current(board, answer))
+            different, known, shown = _current(board, answer)
+            return Compared([user.decode() for user in different], known, shown)
 
         async with outage_mapped("compare"):
             found = await asyncio.gather(*(one(place, part) for place, part in parts))
-        return [user.decode() for part in found for user in part]
+        return Compared(
+            [user for part in found for user in part.different],
+            sum(part.known for part in found),
+            sum(part.shown for part in found),
+        )
 
     async def held(self, board: str, shards: int, epoch: int, users: Sequence[str]) -> dict[str, Held]:
         """What the ranking holds of ``users``."""

@@ -40,8 +40,11 @@ local function entries(prefix, epoch, first, last)
   for at = 1, #found, 2 do ids[#ids + 1] = user_of(found[at]) end
   local users, out = many('HMGET', prefix .. epoch .. ':users', ids), {}
   for at = 1, #ids do
-    local _, _, _, username = parse_user(users[at])
-    out[3 * at - 2], out[3 * at - 1], out[3 * at] = found[2 * at - 1], string.format('%.0f', tonumber(found[2 * at])), username
+    if users[at] then  -- else nobody has this place; the drift check takes it away
+      local _, _, _, username = parse_user(users[at])
+      local next = #out
+      out[next + 1], out[next + 2], out[next + 3] = found[2 * at - 1], string.format('%.0f', tonumber(found[2 * at])), username
+    end
   end
   return out
 end

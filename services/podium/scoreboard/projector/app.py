@@ -66,6 +66,12 @@ class Projector:
         self._boards: Boards | None = None
         self._consumer: Consumer | None = None
 
+    @property
+    def boards(self) -> Boards:
+        """The boards, once ``run`` has begun."""
+        assert self._boards is not None
+        return self._boards
+
     def ready(self) -> bool:
         """Whether the event stream is bound and every board has a ranking."""
         return bool(self._consumer and self._consumer.bound and self._boards and not self._boards.missing())

@@ -125,7 +125,10 @@ class Boards:
                 self.ask_rebuild(board, "season")
             metrics.DRIFT_USERS.labels(board).set(state.drifted)
             metrics.DRIFT_CHECKED.labels(board).set(state.checked)
-            await self._mend(board, state)
+            try:
+                await self._mend(board, state)
+            except Superseded:  # swapped, or lost, while it was looked at: the next look sees which
+                _log.info("the ranking changed under a look", board=board)
 
     async def _seasons(self) -> Mapping[str, int]:
         """The running seasons; none while PostgreSQL is away, for then none begins."""

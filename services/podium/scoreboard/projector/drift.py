@@ -137,21 +137,21 @@ class _Comparison:
 
     async def run(self) -> Found | None:
         suspects: list[str] = []
-        users = shown = 0
+        users = known = shown = 0
         scan = await self._source.scan(self._board, self._season)
         async with aclosing(scan.chunks()) as chunks:
             async for chunk in chunks:
                 begun = time.monotonic()
                 pairs = list(zip(chunk.users, chunk.rows, strict=True))
-                suspects += await self._store.differing(self._board, self._shards, self._epoch, pairs)
-                users += len(pairs)
-                shown += sum(row.score is not False for row in chunk.rows)
+                part = await self._store.compare(self._board, self._shards, self._epoch, pairs)
+                suspects += part.different
+                users, known, shown = users + len(pairs), known + part.known, shown + part.shown
                 await asyncio.sleep(IDLE_PER_BUSY * (time.monotonic() - begun))
         strays = 0
-        known, ranked = await self._store.sizes(self._board, self._shards, self._epoch)
-        if known > users:
+        all_known, all_shown = await self._store.sizes(self._board, self._shards, self._epoch)
+        if all_known > known:
             suspects += await self._nobody()
-        if ranked > shown:
+        if all_shown > shown:
             strays = await self._sweep()
         drifted = healed = 0
         for start in range(0, min(len(suspects), MANY), JUDGED_AT_ONCE):
@@ -178,9 +178,10 @@ class _Comparison:
         for place in places(self._board, self._shards):
             cursor = -1
             while cursor:
+                begun = time.monotonic()
                 cursor, count = await self._store.sweep(place, self._epoch, max(cursor, 0))
                 removed += count
-                await asyncio.sleep(0)
+                await asyncio.sleep(IDLE_PER_BUSY * (time.monotonic() - begun))
         return removed
 
     async def _judge(self, users: Sequence[str]) -> tuple[int, int] | None:
