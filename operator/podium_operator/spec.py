@@ -54,6 +54,14 @@ class Board(Model):
         description="How an action changes the score: Increment adds points, Best keeps the highest value, "
         "Latest takes the newest.",
     )
+    shards: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Over how many shards the ranking is spread in Redis, so that several masters hold it; 1 if "
+        "absent. For boards that are too large or too busy for one master: each read of a rank asks all shards. "
+        "A change builds the ranking anew while the old one is shown.",
+    )
     reset: str | None = Field(
         default=None,
         min_length=1,
