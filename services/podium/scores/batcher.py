@@ -2,11 +2,12 @@
 
 At idle, and while updates come singly, a request starts its own batch at once. Under load a batch starts when as many
 wait as are in flight, so that few large ones alternate: a batch costs as much as a dozen updates before its first.
-The queue is bounded by its length and by how long it would take to work it off, and a request that waited too long is
+What waits and is in flight is bounded by how long it would take to work it off, and a request that waited too long is
 refused rather than answered by nobody.
 """
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,11 +30,14 @@ MAX_QUEUE = 4096
 MAX_WAIT_SECONDS = 5.0
 """How long an update may wait for a batch to take it."""
 
-MAX_EXPECTED_WAIT_SECONDS = 0.05
-"""How long an update may be expected to wait for a batch to take it; beyond it is refused when it comes. As many as fit
-into one batch may always wait."""
+MAX_EXPECTED_SECONDS = 0.05
+"""How long an update may be expected to take, by the rate at which those before it end; beyond, it is refused when it
+comes."""
 
-LINGER_SECONDS = 0.001
+MIN_ADMITTED = 256
+"""Updates that may always be under way, however slowly they end."""
+
+LINGER_SECONDS = 0.002
 """Under load, how long a batch gathers more for each that is in flight."""
 
 LINGER_FROM = 8
@@ -71,24 +75,24 @@ class Batcher(Generic[Item, Result]):
         *,
         max_batch: int = MAX_BATCH,
         max_in_flight: int = MAX_IN_FLIGHT,
-        min_queue: int = MAX_BATCH,
         max_queue: int = MAX_QUEUE,
+        min_admitted: int = MIN_ADMITTED,
         max_wait: float = MAX_WAIT_SECONDS,
-        max_expected_wait: float = MAX_EXPECTED_WAIT_SECONDS,
+        max_expected: float = MAX_EXPECTED_SECONDS,
         linger: float = LINGER_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._commit = commit
         self._max_batch = max_batch
-        self._min_queue = min_queue
+        self._min_admitted = min_admitted
         self._max_queue = max_queue
         self._max_in_flight = max_in_flight
         self._max_wait = max_wait
-        self._max_expected_wait = max_expected_wait
+        self._max_expected = max_expected
         self._linger = linger
         self._clock = clock
         self._queue: deque[_Waiting[Item, Result]] = deque()
-        self._bound = max_queue
+        self._admitted = sys.maxsize
         self._usual_batch = 0.0
         self._rate = 0.0
         self._ended_at: float | None = None
@@ -106,7 +110,8 @@ class Batcher(Generic[Item, Result]):
     @property
     def overloaded(self) -> bool:
         """Whether another item would be refused now."""
-        return len(self._queue) >= self._bound
+        waiting = len(self._queue)
+        return waiting >= self._max_queue or waiting + self._items_in_flight >= self._admitted
 
     async def submit(self, item: Item) -> Result:
         """Wait for the batch that takes ``item``. Raises Overloaded, or what ``commit`` raised for it."""
@@ -120,7 +125,7 @@ class Batcher(Generic[Item, Result]):
 
     def add(self, item: Item, settle: Callable[[Result | BaseException], None]) -> _Waiting[Item, Result]:
         """Have ``item`` committed and ``settle`` called with its result or exception. Raises Overloaded."""
-        if self._loop is None or len(self._queue) >= self._bound:
+        if self._loop is None or self.overloaded:
             raise Overloaded
         waiting: _Waiting[Item, Result] = _Waiting(item, settle, self._clock() + self._max_wait)
         self._queue.append(waiting)
@@ -180,13 +185,13 @@ class Batcher(Generic[Item, Result]):
             self._look_soon()
 
     def _measure(self, size: int) -> None:
-        """Learn how fast batches end while there is always one under way: that rate bounds the queue."""
+        """Learn how fast batches end while there is always one under way: that rate bounds what is let in."""
         now = self._clock()
         self._ended_items += size
         if self._ended_at is not None and now > self._ended_at:
             rate = self._ended_items / (now - self._ended_at)
             self._rate = rate if self._rate == 0 else self._rate + _SMOOTHING * (rate - self._rate)
-            self._bound = min(self._max_queue, max(self._min_queue, int(self._rate * self._max_expected_wait)))
+            self._admitted = max(self._min_admitted, int(self._rate * self._max_expected))
         if self._ended_at is None or now > self._ended_at:
             self._ended_at, self._ended_items = now, 0
         if not self._batches and not self._queue:

@@ -111,7 +111,7 @@ async def test_who_would_wait_too_long_is_refused_at_once() -> None:
         return items
 
     batcher: Batcher[int, int] = Batcher(
-        commit, max_in_flight=1, max_batch=4, min_queue=4, max_expected_wait=2.0, max_wait=1000, clock=lambda: now
+        commit, max_in_flight=1, max_batch=4, min_admitted=4, max_expected=2.0, max_wait=1000, clock=lambda: now
     )
     batcher.start()
     await asyncio.gather(*(batcher.submit(item) for item in range(40)))
@@ -119,7 +119,7 @@ async def test_who_would_wait_too_long_is_refused_at_once() -> None:
     tasks = [asyncio.create_task(batcher.submit(0))]
     await asyncio.sleep(0.01)
     assert not batcher.overloaded
-    tasks += [asyncio.create_task(batcher.submit(item)) for item in range(8)]  # two batches, a second each
+    tasks += [asyncio.create_task(batcher.submit(item)) for item in range(7)]  # eight, of four a second
     await asyncio.sleep(0.01)
     assert batcher.overloaded
     with pytest.raises(Overloaded):
