@@ -57,15 +57,19 @@ def _take_away(component: str) -> Act:
     """Scale a store to nothing; its volumes stay. The operator is away meanwhile, for it would put the store back."""
 
     async def strike(damage: Damage, _: Random) -> Undo:
-        replicas = await damage.replicas(component)
-        await damage.scale_operator(0)
-        await damage.scale(component, 0)
-        await damage.kill(await damage.pods(component))
+        replicas, pods = await damage.replicas(component), await damage.pods(component)
 
         async def put_back() -> None:
             await damage.scale(component, replicas)
             await damage.scale_operator(1)
 
+        try:
+            await damage.scale_operator(0)
+            await damage.scale(component, 0)
+            await damage.kill(pods)
+        except BaseException:
+            await put_back()
+            raise
         return put_back
 
     return strike

@@ -10,7 +10,7 @@ from random import Random
 from typing import NamedTuple
 
 from tests.chaos.damage import REFUSED, Damage
-from tests.chaos.faults import Fault
+from tests.chaos.faults import Fault, Undo
 from tests.chaos.ledger import Place, Verdict, audit, differences
 from tests.chaos.players import Attempt, Crowd
 from tests.chaos.recovery import WINDOW_SECONDS, Observation, percentile, recovered, sightings
@@ -119,8 +119,7 @@ class Arena:
         await asyncio.sleep(MOMENT_SECONDS)
         undo = await fault.strike(self.damage, random)
         if undo is not None:
-            await asyncio.sleep(fault.lasts)
-            await undo()
+            await _endure(fault, undo)
         await self._playing
         return await self.compare()
 
@@ -140,9 +139,7 @@ class Arena:
         struck = self.damage.begun or before
         ended = struck
         if undo is not None:
-            await asyncio.sleep(fault.lasts)
-            ended = time.monotonic()
-            await undo()
+            ended = await _endure(fault, undo)
         begin = ended if fault.from_its_end else struck
         well, later = await self._recovery(begin, normal)
         share = self._observed().rate(struck, ended) / normal if ended > struck else math.nan
@@ -259,6 +256,16 @@ class Arena:
                         self._outbox.append(Waiting(time.monotonic(), events, age))
                         await asyncio.sleep(OUTBOX_SECONDS)
             await asyncio.sleep(0.5)
+
+
+async def _endure(fault: Fault, undo: Undo) -> float:
+    """Let a fault last, and end it, also where the run is given up; the moment of its end."""
+    try:
+        await asyncio.sleep(fault.lasts)
+    finally:
+        ended = time.monotonic()
+        await undo()
+    return ended
 
 
 @contextlib.asynccontextmanager
