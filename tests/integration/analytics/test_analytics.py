@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from podium.common.bus import DLQ_STREAM, EVENTS_STREAM, Bus
 from tests.integration.analytics.conftest import Analytics, StartAnalytics, entry, publish
+from tests.support.processes import scratch_directory
+from tests.support.replica import Replica
 from tests.support.stores import Stores
 
 
@@ -201,3 +203,22 @@ async def test_business_metrics_are_served(analytics: Analytics, engine: AsyncEn
         "podium_consumer_lag", "podium_outbox_oldest_seconds", "podium_users",
     ):  # fmt: skip
         assert f"\n# TYPE {name.removesuffix('_total')}" in text_ or f"# TYPE {name}" in text_
+
+
+async def test_standbys_that_follow_are_counted(analytics: Analytics, stores: Stores) -> None:
+    """By the services' own user, who is no superuser; gone ones count no more."""
+
+    async def shown(number: int) -> None:
+        async with asyncio.timeout(40):
+            while f"podium_postgres_standbys {number}.0" not in (await analytics.http.get("/metrics")).text:
+                await asyncio.sleep(0.1)
+
+    await shown(0)
+    with scratch_directory() as directory:
+        replica = Replica(stores.postgres, directory)
+        await asyncio.to_thread(replica.start)
+        try:
+            await shown(1)
+        finally:
+            replica.stop()
+        await shown(0)
