@@ -43,8 +43,14 @@ LINGER_SECONDS = 0.002
 LINGER_FROM = 8
 """Updates in a usual batch from which on gathering is worth it: below, it would only cost them time."""
 
+MEASURE_SECONDS = 0.1
+"""How long the rate is measured at a time, while there is always a batch under way."""
+
 _SMOOTHING = 0.1
-"""Weight of the newest batch in the averages of batch size and rate."""
+"""Weight of the newest batch in the average of batch size."""
+
+_RATE_SMOOTHING = 0.3
+"""Weight of the newest measurement in the average of the rate."""
 
 _log = structlog.get_logger("podium.scores.batcher")
 
@@ -95,7 +101,7 @@ class Batcher(Generic[Item, Result]):
         self._admitted = sys.maxsize
         self._usual_batch = 0.0
         self._rate = 0.0
-        self._ended_at: float | None = None
+        self._busy_since: float | None = None
         self._ended_items = 0
         self._batches: set[asyncio.Task[None]] = set()
         self._items_in_flight = 0
@@ -187,15 +193,18 @@ class Batcher(Generic[Item, Result]):
     def _measure(self, size: int) -> None:
         """Learn how fast batches end while there is always one under way: that rate bounds what is let in."""
         now = self._clock()
+        if self._busy_since is None:
+            self._busy_since, self._ended_items = now, 0
+            return
         self._ended_items += size
-        if self._ended_at is not None and now > self._ended_at:
-            rate = self._ended_items / (now - self._ended_at)
-            self._rate = rate if self._rate == 0 else self._rate + _SMOOTHING * (rate - self._rate)
+        # Over a while: single batches may end close to each other, or far apart.
+        if now - self._busy_since >= MEASURE_SECONDS:
+            rate = self._ended_items / (now - self._busy_since)
+            self._rate = rate if self._rate == 0 else self._rate + _RATE_SMOOTHING * (rate - self._rate)
             self._admitted = max(self._min_admitted, int(self._rate * self._max_expected))
-        if self._ended_at is None or now > self._ended_at:
-            self._ended_at, self._ended_items = now, 0
+            self._busy_since, self._ended_items = now, 0
         if not self._batches and not self._queue:
-            self._ended_at = None
+            self._busy_since = None
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []
