@@ -44,9 +44,9 @@ class Game:
             row = (await connection.execute(_ADD, values)).one()
         return event([update(user, row.score, row.version, row.reached_at, board=board, trace=trace)])
 
-    async def tell(self, payload: bytes) -> None:
+    async def tell(self, payload: bytes, trace: str | None = None) -> None:
         """Publish an event as the scores service does."""
-        await self.bus.publish(SCORE_UPDATED, payload, message_id=str(uuid.uuid4()))
+        await self.bus.publish(SCORE_UPDATED, payload, message_id=str(uuid.uuid4()), traceparent=trace)
 
     async def score(self, user: str, points: int, *, board: str = "default", trace: str | None = None) -> None:
         """Add points and tell of it."""

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from nats.aio.msg import Msg
 
-from podium.common.bus import DLQ_STREAM, TOP_PREFIX
+from podium.common.bus import DLQ_STREAM, EVENTS_STREAM, SCORE_UPDATED, TOP_PREFIX
 from podium.common.problems import StoreUnavailable
 from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
 from podium.scoreboard.domain import Snapshot, decode_snapshot
@@ -146,7 +146,7 @@ async def test_an_event_that_cannot_be_read_goes_to_the_dead_letters(
     """Poison stops nobody: the updates around it are applied."""
     async with running_projector(database_settings, redis_settings, nats_settings):
         await game.score("ann", 10)
-        await game.tell(b"{")
+        await game.tell(b"{", trace=TRACE)
         await game.tell(event([{"board": "default", "userId": "x", "score": "many"}]))
         await game.score("ben", 20)
         await until(lambda: agrees(game), "Redis and SQL agree")
@@ -156,8 +156,15 @@ async def test_an_event_that_cannot_be_read_goes_to_the_dead_letters(
 
         await until(buried, "both events are dead letters")
         message = await game.bus.jetstream.get_msg(DLQ_STREAM, seq=1)
-        assert message.headers is not None
-        assert message.headers["Podium-Reason"].startswith("malformed event")
+        assert (message.subject, message.data) == ("podium.dlq.projector", b"{")
+        headers = message.headers or {}
+        assert headers["Podium-Reason"].startswith("malformed event")
+        assert headers["Podium-Subject"] == SCORE_UPDATED
+        original = await game.bus.jetstream.get_msg(EVENTS_STREAM, seq=int(headers["Podium-Stream-Seq"]))
+        assert original.data == b"{"
+        assert headers["traceparent"] == TRACE
+        info = await game.bus.jetstream.consumer_info(EVENTS_STREAM, "projector")
+        assert (info.num_pending, info.num_ack_pending) == (0, 0)
 
 
 async def test_an_outage_of_redis_loses_nothing(
@@ -181,6 +188,36 @@ async def test_an_outage_of_redis_loses_nothing(
                 process.resume()
         await until(lambda: agrees_when_there(game), "Redis and SQL agree again")
         assert (await game.bus.jetstream.stream_info(DLQ_STREAM)).state.messages == 0
+
+
+async def test_events_come_again_after_nats_was_killed(
+    game: Game,
+    stores: Stores,
+    database_settings: DatabaseSettings,
+    redis_settings: RedisSettings,
+    nats_settings: NatsSettings,
+) -> None:
+    """A batch that was delivered, but not acknowledged, when the server died is delivered again."""
+    async with running_projector(database_settings, redis_settings, nats_settings):
+        await game.score("ann", 10)
+        await until(lambda: agrees(game), "Redis and SQL agree")
+        for process in stores.redis.processes:
+            process.pause()
+        try:
+            for number in range(20):
+                await game.score(f"user{number}", number + 1)
+            await until(lambda: _handed_out(game), "the projector has events in hand")
+            await asyncio.to_thread(stores.nats.process.kill)
+            await asyncio.to_thread(stores.nats.process.restart)
+        finally:
+            for process in stores.redis.processes:
+                process.resume()
+        await until(lambda: agrees_when_there(game), "Redis and SQL agree again")
+
+
+async def _handed_out(game: Game) -> bool:
+    info = await game.bus.jetstream.consumer_info(EVENTS_STREAM, "projector")
+    return bool(info.num_ack_pending)
 
 
 async def agrees_when_there(game: Game) -> bool:

@@ -24,8 +24,9 @@ MANY = 9_000
 
 _FILL = text("""
     INSERT INTO user_score (board, user_id, username, score, version, reached_at, last_updated, total_actions)
-    SELECT 'default', 'user-' || n, 'Name of user-' || n, n % 100, 1, timestamptz '2026-01-01' + n % 50 * interval '1 us',
-      timestamptz '2026-01-01', 1 FROM generate_series(1, :users) AS n
+    SELECT 'default', 'user-' || n, 'Name of user-' || n, n % 100, 1,
+      timestamptz '2026-01-01' + n % 50 * interval '1 us', timestamptz '2026-01-01', 1
+    FROM generate_series(1, :users) AS n
 """)
 
 

@@ -67,4 +67,6 @@ def test_openapi_is_valid_and_names_every_answer() -> None:
         "/api/v1/scoreboard": {"200", "304", "400", "429", "503"},
         "/api/v1/scoreboard/users/{userId}": {"200", "400", "404", "429", "503"},
         "/api/v1/scoreboard/stream": {"200", "400", "401", "429", "503"},
+        "/api/v1/scoreboard/seasons": {"200", "304", "400", "429", "503"},
+        "/api/v1/scoreboard/seasons/{season}": {"200", "304", "400", "404", "429", "503"},
     }
