@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from podium.common.database import CONNECT_TIMEOUT_SECONDS, database_url
 from podium.common.settings import DatabaseSettings
@@ -32,11 +32,13 @@ PAUSE_SECONDS: Final = 1.0
 KEY_PAGES: Final = 2048
 """Pages of the keys that one transaction looks through, some hundred thousand keys."""
 
+LOOKS: Final = 3
+"""How often the default partition is looked at again because rows came into it."""
+
 PASSING: Final = frozenset(
     {
         "55P03",  # lock_not_available: running updates or a report hold it
         "40P01",  # deadlock_detected
-        "23514",  # check_violation: a row came into the default partition since it was looked at
     }
 )
 """SQLSTATEs of what the next attempt may not meet (PostgreSQL documentation, appendix A)."""
@@ -48,7 +50,8 @@ _PARTITIONS = text(
     """
 )
 _NOW = text("SELECT clock_timestamp()")
-_COLLECTED = text("SELECT count(*), min(accepted_at), max(accepted_at) FROM action_log_default")
+_ROWS = text("SELECT count(*) FROM action_log_default")
+_TIMES = text("SELECT min(accepted_at), max(accepted_at) FROM action_log_default")
 _FORGET = text(
     """
     WITH forgotten AS (DELETE FROM action_log_default WHERE accepted_at < :before RETURNING user_id, action_id)
@@ -63,9 +66,15 @@ _DROP_KEYS = text(
     WHERE ctid >= CAST(:first AS tid) AND ctid < CAST(:behind AS tid) AND accepted_at < :before
     """
 )
-_LOCK_LOG = text("LOCK TABLE action_log IN ACCESS EXCLUSIVE MODE")
+_NO_BOUND = text("ALTER TABLE action_log_default DROP CONSTRAINT IF EXISTS action_log_default_bound")
+_VALIDATE = text("ALTER TABLE action_log_default VALIDATE CONSTRAINT action_log_default_bound")
+_HAS_BOUND = text(
+    """
+    SELECT EXISTS (SELECT FROM pg_constraint
+      WHERE conrelid = 'action_log_default'::regclass AND conname = 'action_log_default_bound')
+    """
+)
 _TRY_LOCK = text("SELECT pg_try_advisory_lock(:lock)")
-_UNLOCK = text("SELECT pg_advisory_unlock(:lock)")
 
 Result = TypeVar("Result")
 
@@ -85,7 +94,7 @@ class Report:
     dropped: list[str] = field(default_factory=list)
     """Partitions whose rows were all past the retention."""
     collected: dict[str, int] = field(default_factory=dict)
-    """Partition → rows that the default partition had collected for it."""
+    """Partition → rows that the default partition had collected for it, as they were counted just before."""
     forgotten: int = 0
     """Rows past the retention that were deleted from the default partition."""
     keys: int = 0
@@ -107,25 +116,25 @@ def maintain(settings: DatabaseSettings, retention: timedelta) -> Report:
     report = Report()
     try:
         with engine.connect() as connection:
-            with connection.begin():
+            with connection.begin():  # the lock is the session's and goes with it
                 report.busy = not connection.execute(_TRY_LOCK, {"lock": SCHEMA_LOCK}).scalar_one()
-            if report.busy:
-                return report
-            try:
+            if not report.busy:
                 _maintain(connection, retention, report)
-            finally:
-                with connection.begin():
-                    connection.execute(_UNLOCK, {"lock": SCHEMA_LOCK})
     finally:
         engine.dispose()
     return report
 
 
 def _maintain(connection: Connection, retention: timedelta, report: Report) -> None:
-    collected, forgotten = _step(connection, lambda: _collect(connection, retention))
-    report.collected, report.forgotten = collected, forgotten
-    report.created = _step(connection, lambda: _extend(connection, retention))
-    expired = _step(connection, lambda: _expired(connection, retention))
+    for look in range(1, LOOKS + 1):
+        try:
+            _collect(connection, retention, report)
+            report.created = _step(connection, partial(_extend, connection, retention))
+            break
+        except IntegrityError:  # a row came into the default partition since it was looked at
+            if look == LOOKS:
+                raise
+    expired = _step(connection, partial(_expired, connection, retention))
     if expired:
         # Before the rows, so that a key always leads to a row.
         report.keys = _drop_keys(connection, max(partition.end for partition in expired))
@@ -161,35 +170,66 @@ def _now(connection: Connection) -> datetime:
     return now
 
 
-def _collect(connection: Connection, retention: timedelta) -> tuple[dict[str, int], int]:
+def _collect(connection: Connection, retention: timedelta, report: Report) -> None:
     """Make a partition of what the default one has collected while nobody made new ones.
 
-    No row is copied: the table is given bounds and a new default one takes its place.
+    No row is copied: the table is given bounds and a new default one takes its place. Its rows are looked through for a
+    CHECK while updates go on, so that this is a matter of milliseconds however many there are. Until then the CHECK
+    would refuse rows from a day or more ahead on: a run that ends early takes it away, or else the next one.
     """
-    forgotten = 0
+    if _step(connection, lambda: bool(connection.execute(_HAS_BOUND).scalar_one())):
+        _step(connection, lambda: connection.execute(_NO_BOUND))
+    rows = _step(connection, lambda: int(connection.execute(_ROWS).scalar_one()))
+    if not rows:
+        return
+    report.forgotten, partition = _step(connection, partial(_bound, connection, retention))
+    if partition is None:
+        return
+    try:
+        _step(connection, lambda: connection.execute(_VALIDATE))
+        _step(connection, partial(_replace, connection, partition))
+    except BaseException:
+        _step(connection, lambda: connection.execute(_NO_BOUND))
+        raise
+    report.collected = {partition.name: rows - report.forgotten}
+
+
+def _bound(connection: Connection, retention: timedelta) -> tuple[int, Partition | None]:
+    """Forget rows of the default partition that are past the retention, and bind the others by a CHECK.
+
+    Returns how many were forgotten, and the partition to be, None where no row is left.
+    """
     now = _now(connection)
-    if not connection.execute(_COLLECTED).one()[0]:
-        return {}, forgotten
-    connection.execute(_LOCK_LOG)
     end = partitions.end_of(_known(connection), now)
     forgotten = connection.execute(_FORGET, {"before": min(end, now - retention)}).rowcount
-    rows, oldest, newest = connection.execute(_COLLECTED).one()
-    if not rows:
-        return {}, forgotten
+    oldest, newest = connection.execute(_TIMES).one()
+    if oldest is None:
+        return forgotten, None
     if oldest < end:
         raise StrayRows(
             f"action_log_default has rows from {oldest.isoformat()} on, which no partition covers, though there is one "
             f"up to {end.isoformat()}; make the missing partition and move them"
         )
     partition = partitions.overdue(end, newest, now, partitions.width_of(retention))
+    connection.execute(
+        text(
+            "ALTER TABLE action_log_default ADD CONSTRAINT action_log_default_bound "
+            f"CHECK (accepted_at >= '{partition.start}' AND accepted_at < '{partition.end}') NOT VALID"
+        )
+    )
+    return forgotten, partition
+
+
+def _replace(connection: Connection, partition: Partition) -> None:
+    """Make the bound default partition ``partition``, and a new default one."""
     for statement in (
         "ALTER TABLE action_log DETACH PARTITION action_log_default",
         f"ALTER TABLE action_log_default RENAME TO {partition.name}",
         _attach(partition),
+        f"ALTER TABLE {partition.name} DROP CONSTRAINT action_log_default_bound",
         "CREATE TABLE action_log_default PARTITION OF action_log DEFAULT",
     ):
         connection.execute(text(statement))
-    return {partition.name: rows}, forgotten
 
 
 def _extend(connection: Connection, retention: timedelta) -> list[str]:

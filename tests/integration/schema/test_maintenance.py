@@ -108,6 +108,26 @@ def test_what_the_default_partition_collected_gets_a_partition(
     assert maintain(database_settings, 90 * DAY).collected.keys() != report.collected.keys()
 
 
+def test_a_run_that_ends_early_leaves_nothing_in_the_way(
+    database: psycopg.Connection, database_settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it could still tidy up or was killed: updates of all times go on, and the next run does the work."""
+    _rearrange(database, [(None, -40)])
+    add(database, [3])
+    monkeypatch.setattr(maintenance, "_replace", _interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        maintain(database_settings, 90 * DAY)
+    add(database, [-1000])
+    database.execute("DELETE FROM action_log WHERE action_id = '-1000'")
+    bound = "ALTER TABLE action_log_default ADD CONSTRAINT action_log_default_bound CHECK (accepted_at < '2100-01-01')"
+    database.execute(bound)
+    monkeypatch.undo()
+    assert len(maintain(database_settings, 90 * DAY).collected) == 1
+    assert actions(database) == {3}
+    checks = "SELECT count(*) FROM pg_constraint WHERE contype = 'c' AND conname LIKE 'action_log%'"
+    assert database.execute(checks).fetchone() == (0,)
+
+
 def test_rows_that_come_too_late_are_forgotten(
     database: psycopg.Connection, database_settings: DatabaseSettings
 ) -> None:
