@@ -104,6 +104,14 @@ bench-write: $(VENV)/.installed ## Score updates beside a Go service (BENCH="--r
 bench-read: $(VENV)/.installed ## Scoreboard reads beside a plain FastAPI + Redis read
 	@$(LOAD) read $(BENCH)
 
+.PHONY: bench-rebuild
+bench-rebuild: $(VENV)/.installed ## A million users built anew in a wiped Redis, under load; compared with SQL row by row
+	@$(LOAD).rebuild $(BENCH)
+
+.PHONY: bench-shards
+bench-shards: $(VENV)/.installed ## What a shard of a board costs, and what 100 million users would need
+	@$(LOAD).shards $(BENCH)
+
 .PHONY: help
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,4 +1,4 @@
-"""``python -m tests.load.shards``: what a shard of a board costs on a real Redis, and what a very large board would ask.
+"""``python -m tests.load.shards``: what a shard of a board costs on a real Redis, and what a very large board needs.
 
 Measured here: Redis's memory for each user at several sizes, its CPU time for each update of a full shard (scripts of
 the projector, 256 updates a call), the replica's for the same, and the time of a page and of a rank over S shards.
