@@ -185,7 +185,6 @@ class Batcher(Generic[Item, Result]):
 
     def _ended(self, size: int, task: "asyncio.Task[None]") -> None:
         self._batches.discard(task)
-        self._items_in_flight -= size
         self._measure(size)
         if self._queue:
             self._look_soon()
@@ -226,11 +225,13 @@ class Batcher(Generic[Item, Result]):
         try:
             results = await self._commit([waiting.item for waiting in batch])
         except asyncio.CancelledError:
+            self._items_in_flight -= len(batch)
             for waiting in batch:
                 waiting.settle(Overloaded())
             raise
         except Exception as error:
             results = [error] * len(batch)
+        self._items_in_flight -= len(batch)
         for waiting, result in zip(batch, results, strict=True):
             try:
                 waiting.settle(result)

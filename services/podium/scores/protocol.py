@@ -5,7 +5,9 @@ next batch as it is, and its answer is one write after COMMIT: no ASGI scope, ta
 handed to uvicorn as if it had come this moment.
 """
 
+import asyncio
 import time
+from collections import deque
 from typing import Any, ClassVar, Final
 
 import structlog
@@ -14,7 +16,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from podium.common.metrics import HTTP_DURATION
 from podium.common.problems import MEDIA_TYPE, Problem, problem_body
 from podium.common.security_events import SecurityEvents
-from podium.common.tokens import Claims
 from podium.scores.answers import (
     FORBIDDEN,
     REPLAYED_NONCE,
@@ -34,6 +35,9 @@ from podium.scores.metrics import ACTIONS, UPDATES
 
 STATE: Final = "lean_updates"
 """Name in the lifespan's state under which the protocol finds its ``LeanUpdates``."""
+
+TURNS: Final = 8
+"""Requests of an overload that are answered in one round of the event loop, so that batches under way go first."""
 
 _PATH: Final = PATH.encode()
 _NO_TRACE: Final = "0" * 32
@@ -56,6 +60,20 @@ class LeanUpdates:
         self.duration = HTTP_DURATION.labels("scores", "POST", PATH, "200")
         self.shed_duration = HTTP_DURATION.labels("scores", "POST", PATH, "503")
         self.shed_answer = _render(overloaded(), _NO_TRACE)
+        self._parked: deque[LeanRequest] = deque()
+        self._next_turns: asyncio.Handle | None = None
+
+    def park(self, request: "LeanRequest") -> None:
+        """Have ``request`` wait for its turn; until it is answered its client sends no other."""
+        self._parked.append(request)
+        if self._next_turns is None:
+            self._next_turns = asyncio.get_running_loop().call_soon(self._give_turns)
+
+    def _give_turns(self) -> None:
+        for _ in range(min(len(self._parked), TURNS)):
+            self._parked.popleft().take_turn()
+        again = bool(self._parked)
+        self._next_turns = asyncio.get_running_loop().call_soon(self._give_turns) if again else None
 
 
 class _Ignored:
@@ -66,25 +84,55 @@ class _Ignored:
 
 
 class LeanRequest:
-    """One recognised update until it is answered; to uvicorn the cycle of a request whose answer is under way."""
+    """One request until it is answered; to uvicorn the cycle of a request whose answer is under way."""
 
     __slots__ = (
-        *("_address", "_claims", "_lean", "_protocol", "_started", "_trace_id", "_action"),
+        *("_address", "_body", "_claims", "_headers", "_lean", "_protocol", "_started", "_trace_id", "_action"),
         *("disconnected", "keep_alive", "response_complete"),
     )
     message_event: ClassVar[_Ignored] = _Ignored()
 
-    def __init__(self, protocol: "UpdateProtocol", lean: LeanUpdates, update: Update, claims: Claims) -> None:
+    def __init__(
+        self, protocol: "UpdateProtocol", lean: LeanUpdates, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> None:
         self._protocol = protocol
         self._lean = lean
-        self._claims = claims
-        self._address = update.ip_address or ""
-        self._action = update.action_type
-        self._trace_id = update.trace_id or _NO_TRACE
+        self._headers = headers
+        self._body = body
         self._started = time.perf_counter()
         self.disconnected = False
         self.keep_alive = True
         self.response_complete = False
+
+    def join(self) -> bool:
+        """Join the next batch; False, and nothing is done, where the request is to be looked at closely."""
+        recognised = self._lean.recognise(self._headers, self._body, self._protocol.client)
+        if recognised is None:
+            return False
+        update, self._claims = recognised
+        self._address = update.ip_address or ""
+        self._action = update.action_type
+        self._trace_id = update.trace_id or _NO_TRACE
+        self._lean.batcher.add(update, self.settle)
+        return True
+
+    def take_turn(self) -> None:
+        """Join a batch after all, if there is room by now; else be refused."""
+        if self.disconnected:
+            return
+        if self._lean.batcher.overloaded or not self.join():
+            self._shed()
+
+    def _shed(self) -> None:
+        """Answer 503, nothing having been spent on the request but its reading."""
+        lean = self._lean
+        trace_id = next((value[3:35] for name, value in self._headers if name == b"traceparent"), b"")
+        answer = lean.shed_answer
+        if len(trace_id) == len(_NO_TRACE) and trace_id.isalnum():
+            answer = answer.replace(_NO_TRACE.encode(), trace_id)
+        self._send(STATUS_LINE[503], answer)
+        lean.shed.inc()
+        lean.shed_duration.observe(time.perf_counter() - self._started)
 
     def settle(self, result: Settled | BaseException) -> None:
         """Answer; called once, after COMMIT or when it is clear that there will be none."""
@@ -199,19 +247,15 @@ class UpdateProtocol(HttpToolsProtocol):
             return
         lean = self._lean
         assert lean is not None
-        if lean.batcher.overloaded:
-            self._shed(lean)
-            return
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        recognised = lean.recognise(self.headers, body, self.client)
-        if recognised is None:
+        request = LeanRequest(self, lean, self.headers, body)
+        if lean.batcher.overloaded:
+            lean.park(request)
+        elif not request.join():
             self._go_the_usual_way()
             super().on_message_complete()
             return
-        update, claims = recognised
-        request = LeanRequest(self, lean, update, claims)
         self.cycle = request  # type: ignore[assignment]
-        lean.batcher.add(update, request.settle)
 
     def answer(self, request: LeanRequest, status_line: bytes, rest: bytes) -> None:
         """Write the whole answer to ``request`` and be ready for the next."""
@@ -225,19 +269,6 @@ class UpdateProtocol(HttpToolsProtocol):
             self.transport.write(status_line + head + b"connection: close\r\n" + rest)
             self.transport.close()
         self.on_response_complete()
-
-    def _shed(self, lean: LeanUpdates) -> None:
-        """Answer 503 before anything has been spent on the request."""
-        started = time.perf_counter()
-        head = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
-        trace_id = next((value[3:35] for name, value in self.headers if name == b"traceparent"), None)
-        answer = lean.shed_answer
-        if trace_id is not None and len(trace_id) == len(_NO_TRACE) and trace_id.isalnum():
-            answer = answer.replace(_NO_TRACE.encode(), trace_id)
-        self.transport.write(STATUS_LINE[503] + head + answer)
-        self.on_response_complete()
-        lean.shed.inc()
-        lean.shed_duration.observe(time.perf_counter() - started)
 
     def _go_the_usual_way(self) -> None:
         """Hand what has been read of the request to uvicorn."""

@@ -52,6 +52,7 @@ async def test_overload_is_answered_before_anything_is_looked_at() -> None:
     head = b"".join(b"%b: %b\r\n" % header for header in headers)
     for _ in range(2):
         protocol.data_received(b"POST /api/v1/scores/update HTTP/1.1\r\n" + head + b"\r\n" + body)
+        await asyncio.sleep(0)
     first, second = wire.written.split(b"HTTP/1.1 503 Service Unavailable\r\n")[1:]
     assert first == second
     answered, _, text = first.partition(b"\r\n\r\n")
