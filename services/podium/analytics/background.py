@@ -15,6 +15,7 @@ from podium.analytics.reports import ReportStore
 from podium.analytics.seasons import Seasons
 from podium.analytics.store import AnalyticsStore, BoardSpec
 from podium.common.bus import EVENTS_STREAM, OUTAGE, Bus
+from podium.common.loops import heed_cancellation
 from podium.common.problems import StoreUnavailable
 
 CLOSE_LAG: Final = timedelta(seconds=2)
@@ -128,4 +129,5 @@ async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
             await work()
         except (*OUTAGE, StoreUnavailable) as error:
             _log.warning("background work waits for a store", error=str(error) or type(error).__name__)
+        heed_cancellation()
         await asyncio.sleep(seconds)

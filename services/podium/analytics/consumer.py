@@ -19,6 +19,7 @@ from podium.analytics.domain import Event, MalformedEvent, parse_event
 from podium.analytics.metrics import EVENTS, POINTS, UPDATES
 from podium.analytics.store import AnalyticsStore
 from podium.common.bus import OUTAGE, SCORE_UPDATED, Bus, is_for
+from podium.common.loops import heed_cancellation
 from podium.common.problems import StoreUnavailable
 from podium.common.telemetry import links_to, tracer
 
@@ -51,6 +52,7 @@ class Consumer:
     async def run(self, bus: Bus) -> None:
         """Consume for ever; attaches anew whenever NATS, or the consumer, was away."""
         while True:
+            heed_cancellation()
             try:
                 await bus.ensure_streams()
                 subscription = await bus.pull(CONSUMER, SCORE_UPDATED)
@@ -62,6 +64,7 @@ class Consumer:
 
     async def _consume(self, bus: Bus, subscription: JetStreamContext.PullSubscription) -> None:
         while True:
+            heed_cancellation()
             try:
                 messages = await subscription.fetch(BATCH, timeout=FETCH_SECONDS)
             except NatsTimeout:

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from podium.common.bus import OUTAGE, Bus, user_token
+from podium.common.loops import heed_cancellation
 from podium.common.problems import StoreUnavailable
 
 REVOKED_PREFIX = "revoked."
@@ -87,6 +88,7 @@ class SecurityState:
                 watcher: Any = await bucket.watchall()
                 try:
                     while True:
+                        heed_cancellation()
                         entry = await watcher.updates(timeout=30)
                         if entry is None:
                             self.loaded.set()

@@ -210,6 +210,13 @@ async def test_head_has_the_headers_of_get_and_no_content(
     assert head.headers["content-length"] == str(len(get.content))
 
 
+async def test_head_is_counted_by_its_route(http: httpx.AsyncClient) -> None:
+    """Under its own method, and the route that GET has."""
+    await http.head(f"{PATH}/9")
+    labels = 'method="HEAD",route="/api/v1/scoreboard/seasons/{season}",service="scoreboard",status="404"'
+    assert f"podium_http_request_duration_seconds_count{{{labels}}}" in (await http.get("/metrics")).text
+
+
 async def test_head_opens_no_stream(http: httpx.AsyncClient) -> None:
     """A stream has no end, so only GET opens it."""
     assert (await http.head("/api/v1/scoreboard/stream")).status_code == 405

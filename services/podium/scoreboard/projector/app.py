@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from podium.common.application import make_app
 from podium.common.bus import OUTAGE, Bus, connect
 from podium.common.health import Health
+from podium.common.loops import heed_cancellation
 from podium.common.problems import StoreUnavailable
 from podium.common.redis import make_redis
 from podium.common.rules import parse_boards
@@ -127,11 +128,13 @@ class Projector:
                 metrics.PROJECTOR_PENDING.set(info.num_pending or 0)
             except (*OUTAGE, StoreUnavailable) as error:
                 _log.warning("the boards cannot be looked after", error=str(error) or type(error).__name__)
+            heed_cancellation()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _check_drift(self, boards: Boards) -> None:
         seconds = self._settings.projection.drift_check_seconds
         while True:
+            heed_cancellation()
             await asyncio.sleep(seconds / CHECKS_PER_PERIOD)
             for board in self._configured:
                 try:

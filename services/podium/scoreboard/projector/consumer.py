@@ -19,6 +19,7 @@ from opentelemetry.trace import Link, SpanKind
 from redis.exceptions import DataError, ResponseError
 
 from podium.common.bus import OUTAGE, SCORE_UPDATED, Bus, is_for
+from podium.common.loops import heed_cancellation
 from podium.common.problems import StoreUnavailable
 from podium.common.telemetry import context_from, is_sampled, links_to, tracer
 from podium.scoreboard import metrics
@@ -66,6 +67,7 @@ class Consumer:
 
     async def _consume(self, subscription: JetStreamContext.PullSubscription) -> None:
         while True:
+            heed_cancellation()
             self.beat = time.monotonic()
             try:
                 messages = await subscription.fetch(BATCH_MESSAGES, timeout=FETCH_SECONDS)

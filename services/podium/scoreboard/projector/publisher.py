@@ -5,6 +5,7 @@ import asyncio
 import structlog
 
 from podium.common.bus import OUTAGE, TOP_PREFIX, Bus
+from podium.common.loops import heed_cancellation
 from podium.common.problems import StoreUnavailable
 from podium.scoreboard.domain import decode_snapshot
 from podium.scoreboard.metrics import PUBLISHED
@@ -62,6 +63,7 @@ class Publisher:
     async def run(self) -> None:
         """Settle whenever something was published."""
         while True:
+            heed_cancellation()
             await self._wake.wait()
             self._wake.clear()
             await self.settle()
