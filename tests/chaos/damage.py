@@ -85,7 +85,7 @@ class Damage:
     async def redis_primary(self) -> Object:
         """The Redis pod that has the board's shard."""
         slot = await self.truth.redis("CLUSTER", "KEYSLOT", f"{{board:{BOARD}}}:meta")
-        address = owner(await self.truth.redis("CLUSTER", "NODES"), slot)
+        address = owner(await self.truth.redis_text("CLUSTER", "NODES"), slot)
         services = await asyncio.to_thread(self.instance.objects, "services", "app.kubernetes.io/component=redis")
         name = next(each["metadata"]["name"] for each in services if each["spec"].get("clusterIP") == address)
         return next(pod for pod in await self.pods("redis") if pod["metadata"]["name"] == name)

@@ -52,21 +52,19 @@ class Observation:
         count = bisect.bisect_right(self.acknowledged, end) - bisect.bisect_right(self.acknowledged, begin)
         return count / (end - begin)
 
-    def troubles(self, begin: float, end: float, normal: float) -> list[Span]:
-        """When, within the span, the rate was not normal or an update was not shown in time; merged, in order.
-
-        ``normal`` is the rate before the fault.
-        """
-        spans = [
-            Span(max(begin, each.acknowledged + FRESH_SECONDS), min(each.seen, end))
-            for each in self.shown
-            if min(each.seen, end) > max(begin, each.acknowledged + FRESH_SECONDS)
-        ]
+    def unaccepted(self, begin: float, end: float, normal: float) -> list[Span]:
+        """When, within the span, fewer updates were accepted than normally; ``normal`` is the rate before the fault."""
+        spans = []
         for step in range(math.floor((end - begin) / STEP_SECONDS) + 1):
             now = begin + step * STEP_SECONDS
             if self.rate(now - WINDOW_SECONDS, now) < NORMAL_SHARE * normal:
                 spans.append(Span(max(begin, now - STEP_SECONDS), now))
-        return _merged(spans)
+        return merged(spans)
+
+    def unshown(self, begin: float, end: float) -> list[Span]:
+        """When, within the span, an acknowledged update should have been shown and was not."""
+        spans = [Span(max(begin, each.acknowledged + FRESH_SECONDS), min(each.seen, end)) for each in self.shown]
+        return merged([span for span in spans if span.end > span.begin])
 
 
 def recovered(troubles: Sequence[Span], begin: float, end: float) -> float | None:
@@ -79,14 +77,15 @@ def recovered(troubles: Sequence[Span], begin: float, end: float) -> float | Non
     return moment if end - moment >= CALM_SECONDS else None
 
 
-def _merged(spans: Sequence[Span]) -> list[Span]:
-    merged: list[Span] = []
+def merged(spans: Sequence[Span]) -> list[Span]:
+    """The spans in order, those that touch as one."""
+    found: list[Span] = []
     for span in sorted(spans):
-        if merged and span.begin <= merged[-1].end + STEP_SECONDS / 2:
-            merged[-1] = Span(merged[-1].begin, max(merged[-1].end, span.end))
+        if found and span.begin <= found[-1].end + STEP_SECONDS / 2:
+            found[-1] = Span(found[-1].begin, max(found[-1].end, span.end))
         else:
-            merged.append(span)
-    return merged
+            found.append(span)
+    return found
 
 
 def sightings(updates: Iterable[tuple[float, int]], seen: Sequence[tuple[float, int]]) -> list[Shown]:

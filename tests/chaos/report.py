@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.chaos.recovery import Span
 from tests.chaos.trial import Report
 
 _COLUMNS = (
@@ -41,6 +42,7 @@ def line(report: Report) -> str:
     met = ", ".join(f"{count} {trouble}" for trouble, count in sorted(report.troubles.items())) or "nothing"
     return (
         f"{report.fault:24} recovered in {report.recovery:5.1f} s, {report.acknowledged:5} acknowledged: {state}\n"
+        f"{'':24} too few accepted: {_spans(report.unaccepted)}; not shown: {_spans(report.unshown)}\n"
         f"{'':24} p99 {1000 * report.p99_before:.0f} ms, then {1000 * report.p99_during:.0f} ms; clients met: {met}"
     )
 
@@ -80,6 +82,10 @@ def _findings(reports: Sequence[Report]) -> tuple[str, str, str, str]:
         str(sum(len(report.verdict.double) for report in reports)),
         str(sum(len(report.verdict.differing) for report in reports)),
     )
+
+
+def _spans(spans: Sequence[Span]) -> str:
+    return ", ".join(f"{span.begin:.1f}–{span.end:.1f} s" for span in spans) or "never"
 
 
 def _known(value: float, form: str) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from tests.chaos.damage import REFUSED, Damage
 from tests.chaos.faults import Fault, Undo
 from tests.chaos.ledger import Place, Verdict, audit, differences
 from tests.chaos.players import Attempt, Crowd
-from tests.chaos.recovery import WINDOW_SECONDS, Observation, percentile, recovered, sightings
+from tests.chaos.recovery import WINDOW_SECONDS, Observation, Span, merged, percentile, recovered, sightings
 from tests.chaos.truth import NOT_YET, PAGE, Truth
 from tests.chaos.watchers import Gallery
 from tests.support.client import Client
@@ -57,6 +57,9 @@ class Report:
     recovery: float
     later: float
     """For how long something was amiss after that, until all pods were there again."""
+    unaccepted: Sequence[Span]
+    unshown: Sequence[Span]
+    """When fewer updates were accepted than normally, and when some were not shown; 0 is where recovery begins."""
     acknowledged: int
     verdict: Verdict
     p99_before: float
@@ -77,6 +80,14 @@ class Report:
             "double": len(self.verdict.double),
             "differing": len(self.verdict.differing),
         }
+
+
+class _Felt(NamedTuple):
+    """When all was well again, and what was amiss, in moments."""
+
+    well: float
+    unaccepted: Sequence[Span]
+    unshown: Sequence[Span]
 
 
 class Arena:
@@ -141,7 +152,8 @@ class Arena:
         if undo is not None:
             ended = await _endure(fault, undo)
         begin = ended if fault.from_its_end else struck
-        well, later = await self._recovery(begin, normal)
+        felt = await self._recovery(begin, normal)
+        well = felt.well
         share = self._observed().rate(struck, ended) / normal if ended > struck else math.nan
         acknowledged, verdict = await self.compare()
         if well == math.inf:
@@ -150,7 +162,11 @@ class Arena:
         return Report(
             fault=fault.name,
             recovery=well - begin,
-            later=later,
+            later=sum(
+                each.end - each.begin for each in merged([*felt.unaccepted, *felt.unshown]) if each.begin >= well
+            ),
+            unaccepted=[Span(each.begin - begin, each.end - begin) for each in felt.unaccepted],
+            unshown=[Span(each.begin - begin, each.end - begin) for each in felt.unshown],
             acknowledged=acknowledged,
             verdict=verdict,
             p99_before=self._p99(before - NORMAL_SECONDS, struck),
@@ -201,19 +217,19 @@ class Arena:
             found += differences(f"the page of {user_id}", [place], [Place(user_id, scores[user_id])])
         return found or differences("Redis", await self.truth.redis_ranking(), ranking)
 
-    async def _recovery(self, begin: float, normal: float) -> tuple[float, float]:
-        """Wait until all is well: when it was, and for how many seconds something was amiss later than that.
-
-        The moment is infinite where it did not come within ``OBSERVE_SECONDS``.
-        """
+    async def _recovery(self, begin: float, normal: float) -> "_Felt":
+        """Wait until all is well; the moment is infinite where it did not come within ``OBSERVE_SECONDS``."""
         deadline = time.monotonic() + OBSERVE_SECONDS
-        while (now := time.monotonic()) < deadline:
-            troubles = self._observed().troubles(begin, now, normal)
-            moment = recovered(troubles, begin, now)
+        while True:
+            now = time.monotonic()
+            observed = self._observed()
+            unaccepted, unshown = observed.unaccepted(begin, now, normal), observed.unshown(begin, now)
+            moment = recovered(merged([*unaccepted, *unshown]), begin, now)
+            if now > deadline:
+                return _Felt(math.inf, unaccepted, unshown)
             if moment is not None and await self._settled():
-                return moment, sum(each.end - each.begin for each in troubles if each.begin >= moment)
+                return _Felt(moment, unaccepted, unshown)
             await asyncio.sleep(1)
-        return math.inf, 0.0
 
     async def _settled(self) -> bool:
         with contextlib.suppress(*REFUSED):

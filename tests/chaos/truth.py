@@ -42,7 +42,7 @@ SELECT count(*), coalesce(max(extract(epoch FROM clock_timestamp() - created_at)
 """
 
 # -c follows the cluster to the shard of the key; the password comes from its file by way of the environment.
-_REDIS = 'REDISCLI_AUTH=$(cat /etc/podium/secret/password); export REDISCLI_AUTH; exec redis-cli -c --json "$@"'
+_REDIS = 'REDISCLI_AUTH=$(cat /etc/podium/secret/password); export REDISCLI_AUTH; exec redis-cli -c "$@"'
 
 
 @dataclass
@@ -117,12 +117,16 @@ class Truth:
         return [Place(member.partition(":")[2], -int(float(score))) for member, score in pairs]
 
     async def redis(self, *command: str) -> Any:
-        """Run a command on the shard that has its key, from inside the first Redis pod that is ready."""
+        """The answer of a command on the shard that has its key."""
+        return json.loads(await self.redis_text("--json", *command))
+
+    async def redis_text(self, *command: str) -> str:
+        """What redis-cli prints for a command, run inside the first Redis pod that is ready."""
         pods = await asyncio.to_thread(self.instance.pods, "redis")
         ready = [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
         assert ready, "no Redis pod is ready"
         exec_ = ("exec", ready[0], "--", "sh", "-c", _REDIS, "redis-cli", *command)
-        return json.loads(await asyncio.to_thread(self.instance.kubectl, *exec_))
+        return await asyncio.to_thread(self.instance.kubectl, *exec_)
 
     async def outbox(self, connection: psycopg.AsyncConnection[TupleRow]) -> tuple[int, float]:
         """How many events wait in the outbox, and the age of the oldest in seconds."""

@@ -8,6 +8,7 @@ from tests.chaos.damage import owner
 from tests.chaos.faults import FAULTS
 from tests.chaos.ledger import Verdict
 from tests.chaos.limits import BENCH, bench_patch, undo_patch
+from tests.chaos.recovery import Span
 from tests.chaos.report import line, table, write
 from tests.chaos.trial import Report
 
@@ -21,7 +22,18 @@ dd 10.0.0.4:6379@16379 slave aa 0 0 1 connected
 
 def _report(recovery: float, verdict: Verdict) -> Report:
     return Report(
-        "redis-wiped", recovery, 0.5, 100, verdict, 0.01, 0.02, math.nan, 1.2, {"503 dependency-unavailable": 2}
+        "redis-wiped",
+        recovery,
+        0.5,
+        [Span(0, recovery)],
+        [],
+        100,
+        verdict,
+        0.01,
+        0.02,
+        math.nan,
+        1.2,
+        {"503 dependency-unavailable": 2},
     )
 
 
@@ -83,4 +95,5 @@ def test_a_line_says_what_was_found_and_what_clients_met() -> None:
     """Findings come first."""
     assert "clean" in line(_report(3, Verdict()))
     assert "lost: one" in line(_report(3, Verdict(lost=["one"])))
+    assert "too few accepted: 0.0–3.0 s; not shown: never" in line(_report(3, Verdict()))
     assert "2 503 dependency-unavailable" in line(_report(3, Verdict()))

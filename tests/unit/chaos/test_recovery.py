@@ -2,7 +2,7 @@
 
 import math
 
-from tests.chaos.recovery import Observation, Shown, percentile, recovered, sightings
+from tests.chaos.recovery import Observation, Shown, Span, merged, percentile, recovered, sightings
 
 RATE = 50
 
@@ -11,8 +11,12 @@ def _steady(begin: float, end: float) -> list[float]:
     return [begin + number / RATE for number in range(round((end - begin) * RATE))]
 
 
+def _troubles(observed: Observation) -> list[Span]:
+    return merged([*observed.unaccepted(10, 30, RATE), *observed.unshown(10, 30)])
+
+
 def _recovery(observed: Observation) -> float | None:
-    return recovered(observed.troubles(10, 30, RATE), 10, 30)
+    return recovered(_troubles(observed), 10, 30)
 
 
 def _ends(observed: Observation, moment: float) -> bool:
@@ -40,7 +44,7 @@ def test_what_is_amiss_after_a_long_calm_is_another_matter() -> None:
     """It is told apart, as what came later."""
     observed = Observation([*_steady(0, 11), *_steady(12, 22), *_steady(24, 30)], [])
     assert _ends(observed, 12.7)
-    later = [each for each in observed.troubles(10, 30, RATE) if each.begin > 13]
+    later = [each for each in _troubles(observed) if each.begin > 13]
     assert math.isclose(sum(each.end - each.begin for each in later), 2.4, abs_tol=0.21)
 
 
