@@ -126,6 +126,21 @@ def percentile(rank: int, players: int) -> float:
     return 100.0 if players <= 1 else round(100 * (players - rank) / (players - 1), 2)
 
 
+def continued(snapshot: Snapshot, page: Page, limit: int) -> Page:
+    """The places of ``snapshot``, and below them those of an older ``page``: the last good answer; it never goes back.
+
+    Users who have left the top since are not in it until the page can be read again.
+    """
+    if page.epoch == snapshot.epoch and page.version == snapshot.version:
+        return page
+    shown = {place.user_id for place in snapshot.rankings}
+    below = [place for place in page.rankings[len(snapshot.rankings) :] if place.user_id not in shown]
+    first = len(snapshot.rankings) + 1
+    rest = (Ranking(one.user_id, one.username, one.score, rank) for rank, one in enumerate(below, first))
+    rankings = (*snapshot.rankings, *rest)[:limit]
+    return Page(rankings, snapshot.last_updated, snapshot.board, snapshot.epoch, snapshot.version)
+
+
 class Tops:
     """The newest snapshot of each board that this process has seen. It never goes back."""
 

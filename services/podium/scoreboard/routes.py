@@ -1,16 +1,17 @@
 """HTTP of the scoreboard: validate, ask one object, answer. Reads of the top come from memory."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from starlette.responses import Response
 
-from podium.common.problems import FieldError, Problem, documented, unavailable
+from podium.common.problems import FieldError, Problem, StoreUnavailable, documented, unavailable
 from podium.common.rules import Tier, tier_of
 from podium.common.tokens import bearer
-from podium.scoreboard.domain import Page, Standing, Tops, percentile
+from podium.scoreboard.domain import Page, Snapshot, Standing, Tops, continued, percentile
 from podium.scoreboard.models import ScoreboardAnswer, ScoreboardQuery, StandingAnswer, StandingQuery, StreamQuery
 from podium.scoreboard.representations import document, entity_tag, matches, page_of
 from podium.scoreboard.settings import CacheSettings
@@ -19,6 +20,9 @@ from podium.scoreboard.store import NotProjected, RankingStore
 from podium.scoreboard.websocket import Gateway
 
 PATH = "/api/v1/scoreboard"
+
+LAST_PAGES: Final = 16
+"""Pages beyond a top that a process keeps to answer with while Redis cannot; at most some megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Reader:
         self._tops = tops
         self._store = store
         self._cached: dict[tuple[str, int], Held] = {}
+        self._last: OrderedDict[tuple[str, int], Page] = OrderedDict()
 
     def known(self, board: str) -> str:
         """``board``, if it exists. Raises Problem 400."""
@@ -75,11 +80,25 @@ class Reader:
         held = self.in_memory(board, limit)
         if held is not None:
             return held.body, held.tag
-        page = await self._store.page(board, top if limit is None else limit)
-        if page is None or (page.epoch, page.version) < snapshot.age:
-            raise unavailable("redis")  # wiped, or older than what was shown: it is being built anew
-        body = document(page)
+        body = document(await self._deep_page(board, top if limit is None else limit, snapshot))
         return body, entity_tag(body)
+
+    async def _deep_page(self, board: str, limit: int, snapshot: Snapshot) -> Page:
+        """A page beyond the top: from Redis or, while that is away, wiped or older, the last good one below the top."""
+        try:
+            page = await self._store.page(board, limit)
+        except StoreUnavailable:
+            page = None
+        if page is not None and (page.epoch, page.version) >= snapshot.age:
+            self._last[board, limit] = page
+            self._last.move_to_end((board, limit))
+            if len(self._last) > LAST_PAGES:
+                self._last.popitem(last=False)
+            return page
+        last = self._last.get((board, limit))
+        if last is None:
+            raise unavailable("redis")
+        return continued(snapshot, last, limit)
 
     async def standing(self, board: str, user_id: str, around: int) -> bytes:
         """A user's place. Raises Problem, StoreUnavailable."""

@@ -10,9 +10,11 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, Protocol
 
 from podium.scoreboard.domain import (
+    Page,
     Ranking,
     Snapshot,
     Tops,
+    continued,
     decode_snapshot,
     member,
     micros,
@@ -62,6 +64,16 @@ def test_a_top_never_goes_back(ages: list[tuple[int, int]]) -> None:
     assert shown == sorted(set(shown))
     newest = tops.get("default")
     assert (newest.age if newest else None) == (max(ages) if ages else None)
+
+
+def test_an_older_page_goes_on_below_a_newer_top() -> None:
+    """Nobody stands twice, ranks have no gaps, and the version is the newer one."""
+    page = Page(tuple(Ranking(user, user, 9 - at, at) for at, user in enumerate("abcdef", 1)), "t0", "default", 3, 7)
+    top = snapshot(3, 8, Ranking("d", "d", 20, 1), Ranking("a", "a", 8, 2))
+    found = continued(top, page, 5)
+    assert [(one.user_id, one.rank) for one in found.rankings] == [("d", 1), ("a", 2), ("c", 3), ("e", 4), ("f", 5)]
+    assert (found.epoch, found.version, found.last_updated) == (3, 8, top.last_updated)
+    assert continued(snapshot(3, 7), page, 6) is page
 
 
 def test_percentile_is_the_share_of_the_others_behind() -> None:
