@@ -50,8 +50,8 @@ async def storm(instance: Instance, options: argparse.Namespace) -> int:
                     print(f"\n{table(reports)}\n\n{write(reports, BUILD)}", flush=True)
     for form, count in crowd.faults_of_form.items():
         print(f"clients got what they should not get: {count} × {form}")
-    clean = all(report.verdict.clean for report in reports) and not crowd.faults_of_form
-    return 0 if clean and len(reports) == options.rounds * len(chosen) else 1
+    good = all(report.good for report in reports) and not crowd.faults_of_form
+    return 0 if good and len(reports) == options.rounds * len(chosen) else 1
 
 
 async def _round(arena: Arena, faults: Sequence[Fault], random: Random, number: int, of: int) -> list[Report]:

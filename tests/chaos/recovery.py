@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-WINDOW_SECONDS = 1.0
-"""The rate of acknowledgements is that of the last second."""
+WINDOW_SECONDS = 2.0
+"""The rate of acknowledgements is that of the last two seconds."""
 
 STEP_SECONDS = 0.1
 """Resolution of a recovery time."""
 
-NORMAL_SHARE = 0.7
-"""A rate below this share of the rate before the fault is not normal; single seconds of a small machine vary."""
+NORMAL_SHARE = 0.6
+"""A rate below this share of the rate before the fault is not normal; that of a small, busy machine varies as much."""
 
 FRESH_SECONDS = 2.0
 """An acknowledged update that a watcher sees later than this was not shown in time."""

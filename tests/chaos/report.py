@@ -16,6 +16,10 @@ _COLUMNS = (
 )
 
 
+MOST_SPANS = 8
+"""How many spans of one kind are told."""
+
+
 def table(reports: Sequence[Report]) -> str:
     """One row a fault: recovery times and findings of all its rounds.
 
@@ -85,7 +89,10 @@ def _findings(reports: Sequence[Report]) -> tuple[str, str, str, str]:
 
 
 def _spans(spans: Sequence[Span]) -> str:
-    return ", ".join(f"{span.begin:.1f}–{span.end:.1f} s" for span in spans) or "never"
+    shown = [f"{span.begin:.1f}–{span.end:.1f} s" for span in spans[:MOST_SPANS]]
+    return (
+        ", ".join([*shown, *([f"{len(spans) - MOST_SPANS} times more"] if len(spans) > MOST_SPANS else [])]) or "never"
+    )
 
 
 def _known(value: float, form: str) -> str:

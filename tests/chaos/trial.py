@@ -23,7 +23,7 @@ NORMAL_SECONDS = 5.0
 """The rate before a fault is that of so many seconds."""
 
 OBSERVE_SECONDS = 240.0
-"""A fault that is felt for longer than this is not recovered from, which is a finding."""
+"""A fault that is felt for longer than this is not recovered from."""
 
 SETTLE_SECONDS = 60.0
 """How long views may need to show the last updates after the players stopped; what differs then, differs."""
@@ -69,6 +69,11 @@ class Report:
     outbox_age: float
     """The greatest age of an event in the outbox."""
     troubles: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was found, and all was well in the end."""
+        return self.verdict.clean and self.recovery < OBSERVE_SECONDS
 
     def as_json(self) -> dict[str, object]:
         """The fault's entry in ``chaos.json``."""
@@ -156,12 +161,9 @@ class Arena:
         well = felt.well
         share = self._observed().rate(struck, ended) / normal if ended > struck else math.nan
         acknowledged, verdict = await self.compare()
-        if well == math.inf:
-            verdict.differing.append(f"not well again within {OBSERVE_SECONDS:.0f} s")
-            well = begin + OBSERVE_SECONDS
         return Report(
             fault=fault.name,
-            recovery=well - begin,
+            recovery=min(well - begin, OBSERVE_SECONDS),
             later=sum(
                 each.end - each.begin for each in merged([*felt.unaccepted, *felt.unshown]) if each.begin >= well
             ),
@@ -170,7 +172,7 @@ class Arena:
             acknowledged=acknowledged,
             verdict=verdict,
             p99_before=self._p99(before - NORMAL_SECONDS, struck),
-            p99_during=self._p99(struck, max(well, ended, struck + NORMAL_SECONDS)),
+            p99_during=self._p99(struck, max(struck + NORMAL_SECONDS, min(well, time.monotonic()), ended)),
             share_during=share,
             outbox_age=max((each.age for each in self._outbox if each.moment >= struck), default=math.nan),
             troubles=dict(self.crowd.troubles),
