@@ -1,8 +1,8 @@
 """The rankings in Redis as the comparison with PostgreSQL sees them: what differs, and setting it right."""
 
-import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 import msgspec
@@ -10,11 +10,15 @@ from redis.asyncio.cluster import RedisCluster
 
 from podium.scoreboard.domain import Row, encode_rows
 from podium.scoreboard.layout import Place, places, shard_of
-from podium.scoreboard.scripts import Script, outage_mapped
+from podium.scoreboard.scripts import Gate, Script, outage_mapped
 from podium.scoreboard.shards import Superseded
 
 STEP_ROWS: Final = 500
 """Rows that one script looks at, so that it stops the node for some milliseconds at most."""
+
+
+CHECKS_AT_ONCE: Final = 4
+"""Calls of a comparison at a time: it has time, updates have not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class AuditStore:
 
     def __init__(self, redis: RedisCluster) -> None:
         self._redis = redis
+        self._gate = Gate(CHECKS_AT_ONCE)
 
     async def compare(self, board: str, shards: int, epoch: int, rows: Sequence[tuple[str, Row]]) -> Compared:
         """Compare users' rows (user id, row) with what the ranking holds."""
@@ -63,7 +68,7 @@ class AuditStore:
             return Compared([user.decode() for user in different], known, shown)
 
         async with outage_mapped("compare"):
-            found = await asyncio.gather(*(one(place, part) for place, part in parts))
+            found = await self._gate.together(partial(one, place, part) for place, part in parts)
         return Compared(
             [user for part in found for user in part.different],
             sum(part.known for part in found),

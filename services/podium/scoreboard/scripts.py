@@ -3,10 +3,10 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import DataError, NoScriptError, ResponseError
@@ -17,6 +17,11 @@ from podium.common.redis import OUTAGE
 
 CALL_SECONDS: Final = 2.0
 """Bound of one call with all its retries: whoever asks is better served by a quick 503 than by a long wait."""
+
+CALLS_AT_ONCE: Final = 24
+"""Calls that one store makes at a time; more wait. The client refuses more than 32 connections to a node."""
+
+_Answer = TypeVar("_Answer")
 
 _SERVER_AT_FAULT = re.compile(
     r"(OOM|MISCONF|NOREPLICAS|BUSY|CLUSTERDOWN|LOADING|READONLY|MASTERDOWN|TRYAGAIN|MOVED|ASK)\b"
@@ -45,6 +50,22 @@ async def outage_mapped(operation: str, seconds: float | None = CALL_SECONDS) ->
             raise
         STORE_FAILURES.labels("redis", operation).inc()
         raise StoreUnavailable("redis") from error
+
+
+class Gate:
+    """Lets so many calls through at a time."""
+
+    def __init__(self, calls: int = CALLS_AT_ONCE) -> None:
+        self._free = asyncio.Semaphore(calls)
+
+    async def __call__(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Make one call."""
+        async with self._free:
+            return await call()
+
+    async def together(self, calls: Iterable[Callable[[], Awaitable[_Answer]]]) -> list[_Answer]:
+        """Make calls side by side; answers in their order. The first that fails is raised."""
+        return list(await asyncio.gather(*(self(call) for call in calls)))
 
 
 class Script:

@@ -1,8 +1,8 @@
 """The shards of a board that is spread over several slots: writing to them, and making one answer of theirs."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from redis.asyncio.cluster import RedisCluster
@@ -10,7 +10,7 @@ from redis.asyncio.cluster import RedisCluster
 from podium.scoreboard.domain import Ranking
 from podium.scoreboard.events import ScoreUpdate
 from podium.scoreboard.layout import Entry, Place, around_of, entries, first_of, places, ranked, shard_of, unsure
-from podium.scoreboard.scripts import Script, outage_mapped
+from podium.scoreboard.scripts import Gate, Script, outage_mapped
 
 UPDATES_PER_CALL: Final = 256
 """Bound of one script's run, so that it stops the node for some milliseconds at most."""
@@ -91,8 +91,9 @@ class Shards:
     _find = Script("shard_find")
     _around = Script("shard_around")
 
-    def __init__(self, redis: RedisCluster) -> None:
+    def __init__(self, redis: RedisCluster, gate: Gate) -> None:
         self._redis = redis
+        self._gate = gate
 
     async def apply(
         self, board: str, shards: int, writer: str, updates: Sequence[ScoreUpdate], only: int | None = None
@@ -112,7 +113,7 @@ class Shards:
                                        only, written)  # fmt: skip
 
         async with outage_mapped("apply"):
-            await asyncio.gather(*(one_shard(shard, part) for shard, part in groups.items()))
+            await self._gate.together(partial(one_shard, shard, part) for shard, part in groups.items())
         return written
 
     async def _apply_part(
@@ -176,7 +177,9 @@ class Shards:
         asked, wanted = min(limit, -(-limit // shards) + SPARE_ENTRIES), list(range(shards))
         while wanted:
             async with outage_mapped("page"):
-                found = await asyncio.gather(*(self._part(everywhere[index], epoch, asked) for index in wanted))
+                found = await self._gate.together(
+                    partial(self._part, everywhere[index], epoch, asked) for index in wanted
+                )
             for index, part in zip(wanted, found, strict=True):
                 if part is None:
                     return None
@@ -212,11 +215,8 @@ class Shards:
         first = rank - next(index for index, one in enumerate(near) if one.member == member)
         return rank, sum(players for _, players, _ in found), ranked(near, first)
 
-    @staticmethod
-    async def _everywhere(
-        board: str, shards: int, call: Callable[[Place], Awaitable[_Answer]]
-    ) -> list[_Answer]:  # fmt: skip
-        return list(await asyncio.gather(*(call(place) for place in places(board, shards))))
+    async def _everywhere(self, board: str, shards: int, call: Callable[[Place], Awaitable[_Answer]]) -> list[_Answer]:
+        return await self._gate.together(partial(call, place) for place in places(board, shards))
 
 
 def _offer(place: Place, found: Sequence[Any]) -> Offer:

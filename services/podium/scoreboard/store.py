@@ -4,10 +4,10 @@ The keys of one shard of a board share a hash tag, so each script touches one sl
 raises StoreUnavailable("redis") where the cluster, or the node of the slot, is away.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, cast
 
 import msgspec
@@ -16,7 +16,7 @@ from redis.asyncio.cluster import RedisCluster
 from podium.scoreboard.domain import Page, Ranking, Row, Snapshot, decode_snapshot, encode_rows
 from podium.scoreboard.events import ScoreUpdate
 from podium.scoreboard.layout import Place, places
-from podium.scoreboard.scripts import Script, outage_mapped
+from podium.scoreboard.scripts import Gate, Script, outage_mapped
 from podium.scoreboard.shards import (
     UPDATES_PER_CALL,
     Moved,
@@ -95,7 +95,8 @@ class RankingStore:
 
     def __init__(self, redis: RedisCluster) -> None:
         self._redis = redis
-        self._shards = Shards(redis)
+        self._gate = Gate()
+        self._shards = Shards(redis, self._gate)
         self._layouts: dict[str, int] = {}
 
     @staticmethod
@@ -216,8 +217,11 @@ class RankingStore:
 
         ``newest`` is the time of the newest row. Raises Superseded.
         """
+        rows_bytes = encode_rows(rows)
         async with outage_mapped("load", LOAD_SECONDS):
-            writes = await self._load(self._redis, [place.meta], place.prefix, writer, epoch, newest, encode_rows(rows))
+            writes = await self._gate(
+                partial(self._load, self._redis, [place.meta], place.prefix, writer, epoch, newest, rows_bytes)
+            )
         if writes is None:
             raise Superseded(place.board)
         return int(writes)
@@ -270,7 +274,7 @@ class RankingStore:
             for place, version in zip(places(board, state.shards), versions, strict=True)
             if version is not None and version > int(known.get(str(place.shard).encode(), 0))
         ]
-        offers = await asyncio.gather(*(self._shards.offer_of(place, state.epoch) for place in late))
+        offers = await self._gate.together(partial(self._shards.offer_of, place, state.epoch) for place in late)
         return await self.offer(board, top, offers), None not in versions
 
     async def resize(self, board: str, top: int) -> bytes | None:
@@ -303,7 +307,9 @@ class RankingStore:
         """The first ``limit`` places, or None where there is no ranking, or not all of it."""
         for _ in range(READ_TRIES):
             async with outage_mapped("page"):
-                answer = await self._page(self._redis, self._keys(board)[:1], Place(board).prefix, limit)
+                answer = await self._gate(
+                    partial(self._page, self._redis, self._keys(board)[:1], Place(board).prefix, limit)
+                )
             if not answer:
                 return None
             epoch, version, updated, shards, found = answer
@@ -323,7 +329,9 @@ class RankingStore:
         """
         for _ in range(READ_TRIES):
             async with outage_mapped("standing"):
-                answer = await self._standing(self._redis, self._keys(board)[:1], Place(board).prefix, user_id, around)
+                answer = await self._gate(
+                    partial(self._standing, self._redis, self._keys(board)[:1], Place(board).prefix, user_id, around)
+                )
             if answer is None:
                 return None
             if not answer:

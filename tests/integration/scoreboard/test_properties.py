@@ -86,7 +86,7 @@ async def do(model: Model, step: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("operator", ["Increment", "Best", "Latest"])
 @given(STEPS, st.integers(1, 4))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_story_ends_in_the_order_of_sql(
     make_model: Callable[..., Model], operator: str, shards: int, steps: list[tuple[Any, ...]], top: int
 ) -> None:
