@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -34,7 +35,11 @@ INTERVAL_SECONDS = 1.0
 
 
 async def storm(instance: Instance, options: argparse.Namespace) -> int:
-    """Run all rounds; the exit status."""
+    """Run all rounds; the exit status. A run that is told to end puts back what it took away."""
+    this = asyncio.current_task()
+    assert this is not None
+    for end in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(end, this.cancel)
     random = Random(options.seed)
     chosen = [fault for fault in FAULTS if not options.only or fault.name in options.only]
     reports: list[Report] = []
@@ -79,7 +84,11 @@ def main() -> int:
     options.seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     print(f"seed {options.seed}", flush=True)
     with _instance() as instance, lifted(instance):
-        return asyncio.run(storm(instance, options))
+        try:
+            return asyncio.run(storm(instance, options))
+        except asyncio.CancelledError:
+            print("ended before its end", flush=True)
+            return 1
 
 
 @contextlib.contextmanager
