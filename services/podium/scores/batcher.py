@@ -38,7 +38,8 @@ MIN_ADMITTED = 256
 """Updates that may always be under way, however slowly they end."""
 
 LINGER_SECONDS = 0.002
-"""Under load, how long a batch gathers more for each that is in flight."""
+"""Under load, how long a batch gathers more while one is in flight; four times as long while two are: a third is for
+commits that take long, as with a synchronous standby far away."""
 
 LINGER_FROM = 8
 """Updates in a usual batch from which on gathering is worth it: below, it would only cost them time."""
@@ -161,7 +162,7 @@ class Batcher(Generic[Item, Result]):
             enough = min(self._items_in_flight, self._max_batch)
             if self._batches and self._usual_batch >= LINGER_FROM and len(self._queue) < enough:
                 if self._lingering is None and self._loop is not None:
-                    self._lingering = self._loop.call_later(self._linger * len(self._batches), self._lingered)
+                    self._lingering = self._loop.call_later(self._linger * len(self._batches) ** 2, self._lingered)
                 return
             self._begin()
 
