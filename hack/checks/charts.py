@@ -43,7 +43,7 @@ NOT_APPLICABLE = {
 """Tests of kube-score that are left out, and why."""
 
 UNSERVED_KINDS = "HTTPRoute,PodMonitor,PrometheusRule"
-"""Kinds whose API the test cluster does not serve; the operator's tests check these against a CRD of theirs."""
+"""Kinds whose API the test cluster does not serve; golden files and, for HTTPRoute, a CRD of the tests hold them."""
 
 Manifest = dict[str, Any]
 Command = list[str | Path]
