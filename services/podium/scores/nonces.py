@@ -105,17 +105,20 @@ class NonceStore:
         # A command is repeated when its connection broke: only the value tells its own first try from a replay.
         token = secrets.token_hex(_TOKEN_BYTES).encode()
         values = [b"%b%04d" % (token, index) for index in range(len(keys))]
+        fresh: list[bool | None] = [None] * len(keys)
         try:
-            return await self._spend_all(keys, values)
+            await self._spend_all(keys, values, fresh)
         except OUTAGE as error:
             self._paused_until = self._clock() + PAUSE_SECONDS
-            NONCES_UNCHECKED.inc(len(keys))
+            NONCES_UNCHECKED.inc(fresh.count(None))
             STORE_FAILURES.labels("redis", "nonce").inc()
             _log.warning("nonce store is away, updates go on unchecked", error=type(error).__name__)
             self._drop_links()
-            return [True] * len(keys)
+        # What a part of the cluster that is there has said holds, though another part is away.
+        return [one is not False for one in fresh]
 
-    async def _spend_all(self, keys: Sequence[bytes], values: Sequence[bytes]) -> Sequence[bool]:
+    async def _spend_all(self, keys: Sequence[bytes], values: Sequence[bytes], fresh: list[bool | None]) -> None:
+        """Say in ``fresh`` which nonces were not spent before. Raises what the client raises for an outage."""
         unsettled: list[int] = []
         by_link: dict[RedisLink, list[int]] = {}
         for index, key in enumerate(keys):
@@ -125,7 +128,6 @@ class NonceStore:
             (indexes, link.send(b"".join([_set(keys[index], values[index]) for index in indexes]), len(indexes)))
             for link, indexes in by_link.items()
         ]
-        fresh = [True] * len(keys)
         try:
             for indexes, future in sent:
                 try:
@@ -136,8 +138,8 @@ class NonceStore:
                 for index, reply in zip(indexes, replies, strict=True):
                     if isinstance(reply, ReplyError):
                         unsettled.append(index)
-                    elif reply is not None and reply != values[index]:
-                        fresh[index] = False
+                    else:
+                        fresh[index] = reply is None or reply == values[index]
         finally:
             for _, future in sent:
                 future.cancel()
@@ -147,7 +149,6 @@ class NonceStore:
                 for index in sorted(unsettled):
                     before = await self._redis.set(keys[index], values[index], nx=True, get=True, ex=NONCE_TTL_SECONDS)
                     fresh[index] = before is None or before == values[index]
-        return fresh
 
     def _drop_links(self) -> None:
         """Give up all connections: replies that are still on the way would be taken for those of later commands."""
