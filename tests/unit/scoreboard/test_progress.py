@@ -20,22 +20,29 @@ def test_an_older_state_is_noticed() -> None:
 def test_a_lost_write_is_noticed() -> None:
     """The epoch counts fewer writes than were made."""
     progress = Progress()
-    assert progress.wrote({(1, 0): 1})
-    assert progress.wrote({(1, 0): 2})
-    assert not progress.wrote({(1, 0): 2})
+    assert progress.lost({(1, 0): 1}) == 0
+    assert progress.lost({(1, 0): 2}) == 0
+    assert progress.lost({(1, 0): 2}) == 1
 
 
 def test_a_repeated_write_is_harmless() -> None:
     """A client that repeats a call whose answer was lost counts twice."""
     progress = Progress()
-    assert progress.wrote({(1, 0): 2})
-    assert progress.wrote({(1, 0): 3})
+    assert progress.lost({(1, 0): 2}) == 0
+    assert progress.lost({(1, 0): 3}) == 0
 
 
 def test_epochs_are_counted_apart() -> None:
     """While one is built, each write goes to two."""
     progress = Progress()
-    assert progress.wrote({(1, 0): 7})
-    assert progress.wrote({(1, 0): 8, (2, 0): 1})
+    assert progress.lost({(1, 0): 7}) == 0
+    assert progress.lost({(1, 0): 8, (2, 0): 1}) == 0
     assert progress.saw(2, 1)
-    assert progress.wrote({(2, 0): 2})
+    assert progress.lost({(2, 0): 2}) == 0
+
+
+def test_the_latest_epoch_that_lost_a_write_is_told() -> None:
+    """A rebuild must be later than it."""
+    progress = Progress()
+    progress.lost({(1, 0): 7, (2, 0): 3, (2, 1): 3})
+    assert progress.lost({(1, 0): 2, (2, 0): 4, (2, 1): 2}) == 2

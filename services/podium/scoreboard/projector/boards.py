@@ -63,10 +63,19 @@ class Boards:
         """Configured boards without a ranking yet."""
         return [board for board in self._boards if board not in self.whole]
 
-    def ask_rebuild(self, board: str, reason: str) -> None:
-        """Have the board rebuilt, whatever state it is in; a rebuild by another process will do."""
-        progress = self._known.setdefault(board, Progress())
-        self._asked.setdefault(board, (reason, progress.epoch))
+    def ask_rebuild(self, board: str, reason: str, epoch: int = 0) -> None:
+        """Have the board rebuilt, whatever state it is in.
+
+        Any epoch will do, also another process's, that is later than ``epoch`` and all that were seen.
+        """
+        bad = max(epoch, self._known.setdefault(board, Progress()).epoch)
+        if board not in self._asked or self._asked[board][1] < bad:
+            self._asked[board] = (reason, bad)
+
+    def _answered(self, board: str, epoch: int) -> None:
+        """Forget what was asked for where ``epoch`` is later than what was no good."""
+        if board in self._asked and epoch > self._asked[board][1]:
+            del self._asked[board]
 
     async def apply(self, board: str, updates: Sequence[ScoreUpdate]) -> None:
         """Apply updates and publish the top where it changed. Raises StoreUnavailable; waits for a missing ranking."""
@@ -86,10 +95,10 @@ class Boards:
                     applied = await self._store.apply(board, top, self._writer, updates)
                 except NoRanking as error:
                     raise StoreUnavailable("redis") from error
-            kept = progress.wrote(applied.writes)
+            lost = progress.lost(applied.writes)
             older = applied.epoch is not None and not progress.saw(applied.epoch, applied.version)
-            if older or not kept:
-                self.ask_rebuild(board, "regressed")
+            if older or lost:
+                self.ask_rebuild(board, "regressed", lost)
             if applied.ahead:
                 self.ask_rebuild(board, "season")
         await self._publish(board, applied)
@@ -148,8 +157,8 @@ class Boards:
             self._to_spread.discard(board)
             if state.shards != config.shards:
                 self.ask_rebuild(board, "spread")
-        if board in self._asked and state.building is None and state.epoch > self._asked[board][1]:
-            del self._asked[board]
+        if state.building is None:
+            self._answered(board, state.epoch)
         if board in self._asked:
             self._start_rebuild(board, self._asked[board][0])
         elif state.building is not None:  # where it is another's, that one holds the lock
@@ -182,9 +191,8 @@ class Boards:
             _log.warning("rebuild ended early, the next look begins it again", board=board, error=str(error))
             return
         if snapshot is not None:
-            self._asked.pop(board, None)
             self.whole.add(board)
-            await self._publisher.publish_snapshot(board, snapshot)
+            self._answered(board, await self._publisher.publish_snapshot(board, snapshot))
 
     async def check_drift(self, board: str, not_within: float = 0) -> Found | None:
         """Compare the ranking with SQL and heal it, or, where very much differs, have it rebuilt. None where it cannot

@@ -26,11 +26,12 @@ class Progress:
         """The latest epoch seen, 0 before the first."""
         return self._age[0]
 
-    def wrote(self, writes: dict[tuple[int, int], int]) -> bool:
-        """Note how many writes of this process each (epoch, shard) counts, after one more; false where some were lost.
+    def lost(self, writes: dict[tuple[int, int], int]) -> int:
+        """Note how many writes of this process each (epoch, shard) counts, after one more.
 
-        More than expected is harmless: the client repeats a write whose answer was lost.
+        Answers the latest epoch that has lost some, 0 where none has. More than expected is harmless: the client
+        repeats a write whose answer was lost.
         """
-        complete = all(count > self._writes.get(at, 0) for at, count in writes.items())
+        lost = max((at[0] for at, count in writes.items() if count <= self._writes.get(at, 0)), default=0)
         self._writes.update(writes)
-        return complete
+        return lost

@@ -37,10 +37,11 @@ class Publisher:
         self._unmarked[board] = max(self._unmarked.get(board, (0, 0)), (epoch, version))
         self._wake.set()
 
-    async def publish_snapshot(self, board: str, data: bytes) -> None:
-        """Send a snapshot that tells its own epoch and version."""
+    async def publish_snapshot(self, board: str, data: bytes) -> int:
+        """Send a snapshot that tells its own epoch and version; answers the epoch."""
         snapshot = decode_snapshot(data)
         await self.publish(board, snapshot.epoch, snapshot.version, data)
+        return snapshot.epoch
 
     async def catch_up(self, board: str) -> None:
         """Publish the stored top: some projector did not live to do so. Raises StoreUnavailable."""

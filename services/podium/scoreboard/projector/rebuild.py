@@ -31,6 +31,9 @@ SORTED_ROWS: Final = 32_768
 """Rows that are put into the order of their scores before they are written: neighbours in a sorted set are near each
 other in memory, so Redis needs half the time. Ten megabytes, and as much for what is read ahead."""
 
+LOADS_AT_ONCE: Final = 2
+"""Boards that a process fills at a time; more wait, already marked as being built."""
+
 CHUNKS_WAITING: Final = SORTED_ROWS // CHUNK_ROWS
 """Chunks that are read ahead."""
 
@@ -44,6 +47,7 @@ class Rebuilder:
         self._source = source
         self._store = store
         self._writer = f"{writer}:rebuild"
+        self._slots = asyncio.Semaphore(LOADS_AT_ONCE)
 
     async def rebuild(
         self, board: str, top: int, reason: str, *, shards: int = 1, replacing: int | None = None
@@ -65,9 +69,10 @@ class Rebuilder:
                 raise Superseded(board)
             _log.info("rebuild begins", board=board, epoch=epoch, reason=reason, shards=shards)
             load = _Load(self._store, board, epoch, shards, self._writer)
-            scan = await self._source.scan(board, season)
-            async with aclosing(scan.chunks()) as chunks:
-                await load.run(chunks)
+            async with self._slots:
+                scan = await self._source.scan(board, season)
+                async with aclosing(scan.chunks()) as chunks:
+                    await load.run(chunks)
             snapshot = await self._store.swap(board, top, epoch, self._writer, load.writes, timestamp(now))
             await self._store.settle(board, top, await self._store.state(board))
         seconds = time.perf_counter() - started

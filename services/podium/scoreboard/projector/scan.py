@@ -143,22 +143,28 @@ class Scan:
         return await self._open(settings.host, settings.port)
 
     async def _open(self, host: str, port: int) -> "asyncpg.Connection[Any]":
-        settings = self._settings
-        connection = await asyncpg.connect(
-            host=host,
-            port=port,
-            user=settings.user,
-            password=settings.password.get_secret_value() or None,
-            database=settings.name,
-            timeout=CONNECT_TIMEOUT_SECONDS,
-            server_settings={"application_name": "podium-projector", "jit": "off"},
-        )
+        connection = await open_connection(self._settings, host, port)
         # Times as they travel: a datetime for each of a million rows would cost more than all the rest.
         await connection.set_type_codec(
             "timestamptz", schema="pg_catalog", encoder=lambda value: value, decoder=lambda value: value[0],
             format="tuple",
         )  # fmt: skip
         return connection
+
+
+async def open_connection(
+    settings: DatabaseSettings, host: str, port: int, **options: str
+) -> "asyncpg.Connection[Any]":
+    """A connection of its own, with ``options`` of the session. Raises what the driver raises."""
+    return await asyncpg.connect(
+        host=host,
+        port=port,
+        user=settings.user,
+        password=settings.password.get_secret_value() or None,
+        database=settings.name,
+        timeout=CONNECT_TIMEOUT_SECONDS,
+        server_settings={"application_name": "podium-projector", "jit": "off", **options},
+    )
 
 
 def _chunk(found: list[asyncpg.Record]) -> Chunk:

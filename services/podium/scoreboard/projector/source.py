@@ -2,26 +2,25 @@
 
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Final
 
 from sqlalchemy import ColumnElement, func, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from podium.common.database import DRIVER_ERRORS, make_engine, outage_mapped
-from podium.common.problems import StoreUnavailable
+from podium.common.database import CONNECT_TIMEOUT_SECONDS, DRIVER_ERRORS, make_engine, outage_mapped
 from podium.common.seasons import first_version
 from podium.common.settings import DatabaseSettings
 from podium.schema.tables import board_epoch, board_state, outbox, user_score
 from podium.scoreboard.domain import Row, micros, row_of
-from podium.scoreboard.projector.scan import Scan
+from podium.scoreboard.projector.scan import Scan, open_connection
 
 _REBUILD: Final = 0x706F6469
 _DRIFT: Final = 0x706F646A
 """First keys of the advisory locks ("podi", "podj" in ASCII); the second is a checksum of the board's name."""
 
-_KEEP_ALIVE = text("SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3")
+_KEEP_ALIVE: Final = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
 """So that the lock of a builder whose machine vanished is free after some ten seconds, not after hours."""
 
 
@@ -50,20 +49,22 @@ class ScoreSource:
 
     @asynccontextmanager
     async def _locked(self, kind: int, board: str) -> AsyncIterator[bool]:
-        """A lock of the session, not of a transaction: a long one would keep VACUUM from its work."""
-        keys = kind, zlib.crc32(board.encode()) - 2**31
+        """A lock of a session of its own, not of a transaction: a long one would keep VACUUM from its work.
+
+        Not of the pool, either: however many boards are rebuilt at once, none waits for the connection of another.
+        """
+        settings = self._settings
         async with outage_mapped("lock"):
-            connection = await self._engine.connect()
-        locked = False
+            connection = await open_connection(settings, settings.host, settings.port, **_KEEP_ALIVE)
         try:
             async with outage_mapped("lock"):
-                await connection.execution_options(isolation_level="AUTOCOMMIT")
-                for statement in _KEEP_ALIVE.text.split(";"):
-                    await connection.execute(text(statement))
-                locked = bool(await connection.scalar(select(func.pg_try_advisory_lock(*keys))))
+                key = zlib.crc32(board.encode()) - 2**31
+                locked = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", kind, key))
             yield locked
         finally:
-            await _release(connection, keys if locked else None)
+            with suppress(OSError, TimeoutError, *DRIVER_ERRORS):  # the end of the session frees it as well
+                await connection.execute("SELECT pg_advisory_unlock_all()", timeout=CONNECT_TIMEOUT_SECONDS)
+            connection.terminate()
 
     async def next_epoch(self, board: str) -> tuple[int, datetime, int]:
         """A new epoch, larger than all before, the primary's time, and the season that runs."""
@@ -139,15 +140,3 @@ def version_of(rows: Mapping[str, Row], user_id: str) -> int:
     """Version of a user's row; -1 where there is none."""
     row = rows.get(user_id)
     return -1 if row is None else int(row.value.partition("|")[0])
-
-
-async def _release(connection: AsyncConnection, keys: tuple[int, int] | None) -> None:
-    """Give the lock and the connection back; a connection that fails is closed, which frees the lock as well."""
-    try:
-        if keys is not None:
-            async with outage_mapped("unlock"):
-                await connection.execute(select(func.pg_advisory_unlock(*keys)))
-    except (StoreUnavailable, *DRIVER_ERRORS):
-        await connection.invalidate()
-    finally:
-        await connection.close()
