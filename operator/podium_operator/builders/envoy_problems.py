@@ -54,12 +54,13 @@ PROBLEMS = (
     Problem(429, "rate-limited", "Too many requests", "too many requests in this minute", headers=_LIMITED),
     Problem(431, "malformed-request", "The request is malformed", "the headers are too large"),
     Problem(500, "internal-error", "The service failed", "an unexpected error; the trace has more"),
+    # To a client these are one: try again, with the same actionId.
     Problem(502, "dependency-unavailable", "A dependency is unavailable", "a service gave no valid answer",
-            headers=_AWAY),
+            shown_status=503, headers=_AWAY),
     Problem(503, "dependency-unavailable", "A dependency is unavailable", "a service is unavailable; try again",
             headers=_AWAY),
     Problem(504, "dependency-unavailable", "A dependency is unavailable", "a service did not answer in time",
-            headers=_AWAY),
+            shown_status=503, headers=_AWAY),
 )  # fmt: skip
 
 
