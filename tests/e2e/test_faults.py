@@ -18,7 +18,7 @@ from tests.support.client import Client
 from tests.support.instance import Instance
 from tests.support.watcher import watch
 
-PACE = Pace(players=40, interval=1.0, updates=9)
+PACE = Pace(players=30, interval=1.0, updates=9)
 """Nine updates a player: one below the limit of ten a minute, so that none is refused."""
 
 SHORT = [fault for fault in FAULTS if fault.short]
