@@ -99,7 +99,7 @@ WITH me AS (
     FROM player o WHERE o.user_id = $1) c
   WHERE p.user_id = $1 AND p.xmin = c.version
     AND (p.restriction IS NULL OR p.restriction = 'hide' OR p.restricted_until <= c.at)
-    AND NOT EXISTS (SELECT FROM action_log WHERE user_id = $1 AND action_id = $2)
+    AND NOT EXISTS (SELECT FROM action_key WHERE user_id = $1 AND action_id = $2)
     AND $5::timestamptz BETWEEN c.at - interval '300 seconds' AND c.at + interval '300 seconds'
     AND NOT EXISTS (SELECT FROM user_score s
       WHERE s.board = $9 AND s.user_id = $1 AND abs(s.score + $8::bigint) > 1000000000000000)

@@ -71,13 +71,22 @@ func run() error {
 	return serve(ctx, config.Address, &Handler{config, verifier, security, &NonceStore{client: client}, store})
 }
 
+// planner has the server keep to prepared plans and to look-ups by index, as Podium does: every statement here looks up
+// a few keys, and a plan that was made while a table was small may scan it for ever.
+var planner = map[string]string{
+	"jit": "off", "plan_cache_mode": "force_generic_plan",
+	"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+}
+
 func openPool(ctx context.Context, config *Config) (*pgxpool.Pool, error) {
 	settings, err := pgxpool.ParseConfig(config.DatabaseURL)
 	if err != nil {
 		return nil, err
 	}
 	settings.MaxConns = int32(config.DatabasePool)
-	settings.ConnConfig.RuntimeParams["jit"] = "off"
+	for name, value := range planner {
+		settings.ConnConfig.RuntimeParams[name] = value
+	}
 	return pgxpool.NewWithConfig(ctx, settings)
 }
 
