@@ -107,7 +107,7 @@ def _filled(arena: Arena, size: Size) -> str:
             list(pool.map(lambda first: _fill_log(arena, database, size, first), range(0, size.log_rows, CHUNK)))
         for _, definition in keys:
             connection.execute(definition)
-        for table in ("player", "user_score", "action_log"):
+        for table in ("player", "user_score", "action_log", "action_key"):
             connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(table)))
     arena.stores.postgres.checkpoint()
     return database
