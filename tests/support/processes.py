@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 START_SECONDS = 30.0
@@ -189,3 +189,16 @@ class Process:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def paused(processes: Iterable[Process]) -> Iterator[None]:
+    """Freeze servers inside the block."""
+    frozen = list(processes)
+    for process in frozen:
+        process.pause()
+    try:
+        yield
+    finally:
+        for process in frozen:
+            process.resume()

@@ -20,7 +20,6 @@ UPSTREAM_IDLE = "4s"
 """Idle connections to services close earlier than the services close them, so no request meets a closing one."""
 
 _TYPE = "type.googleapis.com/envoy."
-_HTTP = _TYPE + "extensions.filters.http."
 
 
 @dataclass(frozen=True)

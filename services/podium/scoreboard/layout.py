@@ -13,9 +13,6 @@ from typing import Final, NamedTuple
 
 from podium.scoreboard.domain import Ranking
 
-MAX_SHARDS: Final = 256
-"""Shards of a board; each read of a rank asks all of them."""
-
 _ID_AT: Final = 17
 """Where the user id begins in a member: after 16 digits of time and a colon."""
 

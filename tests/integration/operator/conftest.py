@@ -18,11 +18,11 @@ from podium_operator.cluster import SCOREBOARD, Cluster, Kind, Refused
 from podium_operator.settings import OperatorSettings
 from podium_operator.spec import JSON
 from tests.integration.operator.api_server import ApiServer, running_api_server
+from tests.integration.operator.definitions import DEFINITION
 from tests.integration.operator.world import World
 
 CHART = Path(__file__).parents[3] / "charts" / "podium"
 NAMESPACE = Kind("v1", "Namespace", "namespaces")
-DEFINITION = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions")
 RBAC = {
     kind: Kind("rbac.authorization.k8s.io/v1", kind, f"{kind.lower()}s")
     for kind in ("ClusterRole", "ClusterRoleBinding")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
-from podium_operator.cluster import POD_MONITOR, PROMETHEUS_RULE, Refused
+from podium_operator.cluster import POD_MONITOR, PROMETHEUS_RULE
 from podium_operator.spec import JSON
-from tests.integration.operator.conftest import DEFINITION
+from tests.integration.operator.definitions import served
 from tests.integration.operator.world import NAME, USER, World
 
 WANTED = {"observability": {"prometheusRules": True}}
@@ -32,43 +31,8 @@ async def prometheus_operator(world: World) -> AsyncIterator[None]:
     """Both kinds, with any content, served while the test runs."""
     schema: JSON = {"type": "object", "properties": {"spec": {"type": "object"}}}
     schema["properties"]["spec"]["x-kubernetes-preserve-unknown-fields"] = True
-    names = []
-    for kind in KINDS:
-        group, version = kind.api_version.split("/")
-        names.append(f"{kind.plural}.{group}")
-        definition: JSON = {
-            "apiVersion": DEFINITION.api_version,
-            "kind": DEFINITION.kind,
-            "metadata": {"name": names[-1]},
-            "spec": {
-                "group": group,
-                "scope": "Namespaced",
-                "names": {"kind": kind.kind, "plural": kind.plural, "singular": kind.kind.lower()},
-                "versions": [
-                    {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}},
-                ],
-            },
-        }
-        await world.admin.apply(DEFINITION, definition)
-        probe: JSON = {
-            "apiVersion": kind.api_version,
-            "kind": kind.kind,
-            "metadata": {"name": "probe", "namespace": world.namespace},
-        }
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    await world.admin.apply(kind, probe, manager=USER)
-                except Refused:
-                    await asyncio.sleep(0.1)
-                else:
-                    break
-    yield
-    for name in names:
-        await world.admin.delete(DEFINITION, None, name)
-    async with asyncio.timeout(30):
-        while {item["metadata"]["name"] for item in await world.admin.find(DEFINITION, None)} & set(names):
-            await asyncio.sleep(0.1)
+    async with served(world, dict.fromkeys(KINDS, schema)):
+        yield
 
 
 async def test_rules_come_are_repaired_and_go(world: World, prometheus_operator: None) -> None:

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from podium_operator.cluster import HTTP_ROUTE, SECRET, STATEFUL_SET, Refused
+from podium_operator.cluster import HTTP_ROUTE, SECRET, STATEFUL_SET
 from podium_operator.spec import JSON
-from tests.integration.operator.conftest import DEFINITION
+from tests.integration.operator.definitions import served
 from tests.integration.operator.world import NAME, USER, World
 from tests.support.processes import free_ports
 
@@ -124,7 +124,6 @@ async def test_without_the_gateway_api_the_rest_works(world: World) -> None:
 @pytest.fixture
 async def gateway_api(world: World) -> AsyncIterator[None]:
     """HTTPRoutes as far as the operator uses them, served while the test runs."""
-    group, version = HTTP_ROUTE.api_version.split("/")
     text = {"type": "string"}
     reference = {"type": "object", "properties": dict.fromkeys(("group", "kind", "name", "namespace"), text)}
     schema: JSON = {
@@ -143,39 +142,8 @@ async def gateway_api(world: World) -> AsyncIterator[None]:
             }
         },
     }
-    name = f"{HTTP_ROUTE.plural}.{group}"
-    definition: JSON = {
-        "apiVersion": DEFINITION.api_version,
-        "kind": DEFINITION.kind,
-        "metadata": {"name": name, "annotations": {"api-approved.kubernetes.io": "unapproved, for tests only"}},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"kind": HTTP_ROUTE.kind, "plural": HTTP_ROUTE.plural, "singular": "httproute"},
-            "versions": [
-                {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}},
-            ],
-        },
-    }
-    await world.admin.apply(DEFINITION, definition)
-    probe: JSON = {
-        "apiVersion": HTTP_ROUTE.api_version,
-        "kind": HTTP_ROUTE.kind,
-        "metadata": {"name": "probe", "namespace": world.namespace},
-    }
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                await world.admin.apply(HTTP_ROUTE, probe, manager=USER)
-            except Refused:
-                await asyncio.sleep(0.1)
-            else:
-                break
-    yield
-    await world.admin.delete(DEFINITION, None, name)
-    async with asyncio.timeout(30):
-        while name in [item["metadata"]["name"] for item in await world.admin.find(DEFINITION, None)]:
-            await asyncio.sleep(0.1)
+    async with served(world, {HTTP_ROUTE: schema}):
+        yield
 
 
 async def test_the_route_leads_to_the_gateway(world: World, gateway_api: None) -> None:

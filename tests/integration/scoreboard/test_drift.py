@@ -8,31 +8,13 @@ import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio.cluster import RedisCluster
 
-from podium.common.redis import make_redis
 from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
 from podium.scoreboard.events import ScoreUpdate
 from podium.scoreboard.layout import Place, shard_of
 from podium.scoreboard.projector.app import Projector
-from tests.integration.scoreboard.support import Game, running_game, running_projector, until
+from tests.integration.scoreboard.support import Game, running_projector, until
 
 USERS = 30
-
-
-@pytest.fixture
-async def game(
-    database_settings: DatabaseSettings, redis_settings: RedisSettings, nats_settings: NatsSettings
-) -> AsyncIterator[Game]:
-    """Who scores."""
-    async with running_game(database_settings, redis_settings, nats_settings) as running:
-        yield running
-
-
-@pytest.fixture
-async def redis(redis_settings: RedisSettings) -> AsyncIterator[RedisCluster]:
-    """A client that does what no projector does."""
-    client = make_redis(redis_settings)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture(params=[1, 3])

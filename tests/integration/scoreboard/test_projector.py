@@ -6,26 +6,17 @@ import random
 from collections.abc import AsyncIterator
 from functools import partial
 
-import pytest
 from nats.aio.msg import Msg
 
 from podium.common.bus import DLQ_STREAM, EVENTS_STREAM, SCORE_UPDATED, TOP_PREFIX
 from podium.common.problems import StoreUnavailable
 from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
 from podium.scoreboard.domain import Snapshot, decode_snapshot
-from tests.integration.scoreboard.support import Game, event, running_game, running_projector, until
+from tests.integration.scoreboard.support import Game, event, running_projector, until
+from tests.support.processes import paused
 from tests.support.stores import Stores
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-@pytest.fixture
-async def game(
-    database_settings: DatabaseSettings, redis_settings: RedisSettings, nats_settings: NatsSettings
-) -> AsyncIterator[Game]:
-    """Who scores."""
-    async with running_game(database_settings, redis_settings, nats_settings) as running:
-        yield running
 
 
 @contextlib.asynccontextmanager
@@ -178,14 +169,9 @@ async def test_an_outage_of_redis_loses_nothing(
     async with running_projector(database_settings, redis_settings, nats_settings):
         await game.score("ann", 10)
         await until(lambda: agrees(game), "Redis and SQL agree")
-        for process in stores.redis.processes:
-            process.pause()
-        try:
+        with paused(stores.redis.processes):
             for number in range(20):
                 await game.score(f"user{number}", number + 1)
-        finally:
-            for process in stores.redis.processes:
-                process.resume()
         await until(lambda: agrees_when_there(game), "Redis and SQL agree again")
         assert (await game.bus.jetstream.stream_info(DLQ_STREAM)).state.messages == 0
 
@@ -201,17 +187,12 @@ async def test_events_come_again_after_nats_was_killed(
     async with running_projector(database_settings, redis_settings, nats_settings):
         await game.score("ann", 10)
         await until(lambda: agrees(game), "Redis and SQL agree")
-        for process in stores.redis.processes:
-            process.pause()
-        try:
+        with paused(stores.redis.processes):
             for number in range(20):
                 await game.score(f"user{number}", number + 1)
             await until(lambda: _handed_out(game), "the projector has events in hand")
             await asyncio.to_thread(stores.nats.process.kill)
             await asyncio.to_thread(stores.nats.process.restart)
-        finally:
-            for process in stores.redis.processes:
-                process.resume()
         await until(lambda: agrees_when_there(game), "Redis and SQL agree again")
 
 

@@ -2,20 +2,19 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis.asyncio.cluster import RedisCluster
 from sqlalchemy import text
 
-from podium.common.redis import make_redis
 from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
 from podium.scoreboard.layout import places
 from podium.scoreboard.projector import scan
 from podium.scoreboard.projector.source import ScoreSource
 from podium.scoreboard.store import BoardState
-from tests.integration.scoreboard.support import Game, running_game, running_projector, until
+from tests.integration.scoreboard.support import Game, running_projector, until
 from tests.support.replica import Replica
 from tests.support.stores import Stores
 
@@ -28,23 +27,6 @@ _FILL = text("""
       timestamptz '2026-01-01' + n % 50 * interval '1 us', timestamptz '2026-01-01', 1
     FROM generate_series(1, :users) AS n
 """)
-
-
-@pytest.fixture
-async def game(
-    database_settings: DatabaseSettings, redis_settings: RedisSettings, nats_settings: NatsSettings
-) -> AsyncIterator[Game]:
-    """Who scores."""
-    async with running_game(database_settings, redis_settings, nats_settings) as running:
-        yield running
-
-
-@pytest.fixture
-async def redis(redis_settings: RedisSettings) -> AsyncIterator[RedisCluster]:
-    """A client that sees the keys."""
-    client = make_redis(redis_settings)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from podium.scoreboard.hub import Hub
 from tests.integration.scoreboard.services import BOARDS, Issuer, running_scoreboard
 from tests.integration.scoreboard.support import Game, running_game, running_projector, until
 from tests.support.apps import RunningApp
+from tests.support.processes import paused
 from tests.support.stores import Stores
 
 Start = Callable[..., Awaitable[tuple[RunningApp, FastAPI]]]
@@ -289,18 +290,13 @@ async def test_redis_away_leaves_a_local_bound(start: Start, stores: Stores, iss
     """Watchers are still let in, as many as this pod alone may have; the top is served from memory."""
     pod, _ = await start(max_connections_per_user=1)
     bearer = f"bearer.{issuer.token('ann')}"
-    for process in stores.redis.processes:
-        process.pause()
-    try:
+    with paused(stores.redis.processes):
         async with watching(pod, "podium.v1", bearer) as socket:
             await message(socket, "snapshot")
             assert (await refusal(pod, "podium.v1", bearer))["status"] == 429
             assert (await fetch(pod, "/api/v1/scoreboard")).status_code == 200
             away = await fetch(pod, "/api/v1/scoreboard/users/ann", timeout=30)
             assert (away.status_code, away.json()["type"].rpartition("/")[2]) == (503, "dependency-unavailable")
-    finally:
-        for process in stores.redis.processes:
-            process.resume()
 
 
 async def test_a_silent_connection_is_dropped(start: Start) -> None:

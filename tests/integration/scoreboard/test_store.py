@@ -2,7 +2,6 @@
 
 import itertools
 import random
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio.cluster import RedisCluster
 
-from podium.common.redis import make_redis
 from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
 from podium.scoreboard.domain import Ranking, Row, row_of
 from podium.scoreboard.events import ScoreUpdate
@@ -63,14 +61,6 @@ def by_sql(updates: list[ScoreUpdate]) -> tuple[Ranking, ...]:
 def row(update: ScoreUpdate) -> Row:
     """An update as a row of PostgreSQL."""
     return row_of(update.user_id, update.username, update.score, update.version, update.reached_micros, update.hidden)
-
-
-@pytest.fixture
-async def redis(redis_settings: RedisSettings) -> AsyncIterator[RedisCluster]:
-    """A client of an empty cluster."""
-    client = make_redis(redis_settings)
-    yield client
-    await client.aclose()
 
 
 async def new_epoch(store: RankingStore, board: str, epoch: int, top: int = 10) -> None:

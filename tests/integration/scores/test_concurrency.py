@@ -1,10 +1,9 @@
 """Many requests, two pods: exact limits, one count of each action, and nothing lost when stores go away."""
 
 import asyncio
-import contextlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -15,7 +14,7 @@ from podium.common.settings import DatabaseSettings, NatsSettings
 from podium.scores.app import Settings
 from tests.integration.scores.support import Scores, connect_database, open_session, running, slug, with_limit
 from tests.support.client import Update
-from tests.support.processes import Process
+from tests.support.processes import paused
 from tests.support.stores import Stores
 
 Database = Any
@@ -229,19 +228,6 @@ async def test_a_database_that_restarts_loses_and_doubles_nothing(
         assert await connection.fetchval("SELECT count(*) FROM action_log") == 200
     finally:
         await connection.close()
-
-
-@contextlib.contextmanager
-def paused(processes: Iterable[Process]) -> Iterator[None]:
-    """Freeze servers inside the block."""
-    frozen = list(processes)
-    for process in frozen:
-        process.pause()
-    try:
-        yield
-    finally:
-        for process in frozen:
-            process.resume()
 
 
 async def test_another_limit_of_the_settings(settings: Settings) -> None:
