@@ -17,6 +17,9 @@ EXPECTED = {
 }
 """Span names by service in the trace of an update that changes the top; each service exports at its own time."""
 
+SCOREBOARD_PODS = 2
+"""Every one of them pushes."""
+
 
 async def test_one_trace_tells_the_way_of_one_score(client: Client, instance: Instance) -> None:
     """The trace store has the spans of every step, in one trace, each with a parent inside it."""
@@ -29,8 +32,6 @@ async def test_one_trace_tells_the_way_of_one_score(client: Client, instance: In
     roots = [span for span in spans if span.get("parentId") not in ids]
     assert len(roots) == 1, [span["name"] for span in roots]
     assert "gateway" in roots[0]["localEndpoint"]["serviceName"]
-    pushed = [span for span in spans if span["name"] == "push top"]
-    assert len(pushed) >= 2, "every scoreboard pod pushes"
 
 
 async def _player_in_the_top(client: Client) -> Session:
@@ -46,9 +47,10 @@ async def _player_in_the_top(client: Client) -> Session:
 
 
 async def _spans(page: str, trace_id: str) -> list[dict[str, Any]]:
-    """Wait until the store (Zipkin's API) has all expected spans of a trace, and return them."""
+    """Wait until the store (Zipkin's API) has all expected spans of a trace, a push of each pod, and return them."""
     missing: set[tuple[str, str]] = set()
     spans: list[dict[str, Any]] = []
+    pushes = 0
     url = str(httpx.URL(page).copy_with(path=f"/api/v2/trace/{trace_id}", query=None, fragment=None))
     async with httpx.AsyncClient() as http:
         try:
@@ -59,9 +61,10 @@ async def _spans(page: str, trace_id: str) -> list[dict[str, Any]]:
                     seen = {(span["localEndpoint"]["serviceName"], span["name"].lower()) for span in spans}
                     wanted = {(service, name.lower()) for service, names in EXPECTED.items() for name in names}
                     missing = wanted - seen
-                    if not missing:
+                    pushes = sum(span["name"] == "push top" for span in spans)
+                    if not missing and pushes >= SCOREBOARD_PODS:
                         return spans
                     await asyncio.sleep(1)
         except TimeoutError:
             found = sorted({(span["localEndpoint"]["serviceName"], span["name"]) for span in spans})
-            raise AssertionError(f"missing {sorted(missing)}; found {found}") from None
+            raise AssertionError(f"missing {sorted(missing)}, {pushes} pushes; found {found}") from None

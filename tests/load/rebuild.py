@@ -196,10 +196,8 @@ async def _current(store: RankingStore, after: int) -> BoardState:
 
 
 async def _projected(bus: Bus) -> None:
-    while True:
-        info = await bus.jetstream.consumer_info("PODIUM_EVENTS", "projector")
-        if not info.num_pending and not info.num_ack_pending:
-            return
+    last = await bus.last_sequence(SCORE_UPDATED)
+    while await bus.acknowledged("projector") < last:
         await asyncio.sleep(0.1)
 
 

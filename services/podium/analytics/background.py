@@ -61,6 +61,7 @@ class Background:
     async def probe(self) -> None:
         """Keep ``postgres`` true to what is."""
         while True:
+            heed_cancellation()
             try:
                 await self._store.ping()
                 self.postgres = True
@@ -125,6 +126,7 @@ class Background:
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
     """Do ``work`` for ever; an outage is logged and waited out."""
     while True:
+        heed_cancellation()
         try:
             await work()
         except (*OUTAGE, StoreUnavailable) as error:

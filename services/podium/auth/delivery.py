@@ -16,6 +16,7 @@ from podium.auth.metrics import DELIVERIES
 from podium.auth.restrictions import RestrictionStore
 from podium.auth.store import SessionStore
 from podium.common.bus import OUTAGE, Bus, user_token
+from podium.common.loops import heed_cancellation
 from podium.common.outbox import send
 from podium.common.problems import StoreUnavailable
 from podium.common.security_state import RESTRICTED_PREFIX, REVOKED_PREFIX
@@ -66,6 +67,7 @@ class Deliveries:
     async def run(self) -> None:
         """Repeat for ever what was not told."""
         while True:
+            heed_cancellation()
             try:
                 await self._sweep()
             except (*OUTAGE, StoreUnavailable) as error:
@@ -75,6 +77,7 @@ class Deliveries:
     async def expire(self, after: Callable[[str], None]) -> None:
         """Lift restrictions whose time is over, for ever; ``after`` is called for each user."""
         while True:
+            heed_cancellation()
             try:
                 for user, written in await self._restrictions.lift_expired():
                     bus = self._bus()
@@ -89,6 +92,7 @@ class Deliveries:
     async def housekeep(self) -> None:
         """Delete ended sessions and their revocations, for ever."""
         while True:
+            heed_cancellation()
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             try:
                 while ended := await self._sessions.drop_ended():

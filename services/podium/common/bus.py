@@ -24,6 +24,7 @@ from nats.js.api import (
 from nats.js.errors import BadRequestError, NotFoundError
 from nats.js.kv import KeyValue
 
+from podium.common.loops import heed_cancellation
 from podium.common.metrics import STORE_FAILURES
 from podium.common.problems import StoreUnavailable
 from podium.common.settings import NatsSettings
@@ -166,6 +167,22 @@ class Bus:
             STORE_FAILURES.labels("nats", "pull").inc()
             raise StoreUnavailable("nats") from error
 
+    async def last_sequence(self, subject: str) -> int:
+        """Stream sequence of the last event with this subject, 0 where there is none. Raises what OUTAGE names."""
+        try:
+            message = await self.jetstream.get_last_msg(EVENTS_STREAM, subject)
+        except NotFoundError:
+            return 0
+        return message.seq or 0
+
+    async def acknowledged(self, durable: str) -> int:
+        """Stream sequence up to which this consumer has acknowledged all its events. Raises what OUTAGE names.
+
+        Not the number of pending messages: the server adds to that a moment after it said that it has a message.
+        """
+        info = await self.jetstream.consumer_info(EVENTS_STREAM, durable)
+        return info.ack_floor.stream_seq if info.ack_floor is not None else 0
+
     async def dead_letter(self, consumer: str, message: Msg, reason: str) -> None:
         """Move a message that fails by itself to the dead-letter stream, then end its delivery.
 
@@ -236,6 +253,7 @@ async def connect(
         "error_cb": failed,
     }
     while True:
+        heed_cancellation()
         try:
             client = await nats.connect(**{**options, "allow_reconnect": True})
         except OUTAGE as error:

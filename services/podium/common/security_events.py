@@ -10,6 +10,7 @@ import msgspec
 from prometheus_client import Counter
 
 from podium.common.bus import SECURITY_PREFIX, Bus
+from podium.common.loops import heed_cancellation
 from podium.common.outbox import rfc3339
 from podium.common.problems import StoreUnavailable
 from podium.common.telemetry import current_trace_id
@@ -75,6 +76,7 @@ class SecurityEvents:
     async def run(self) -> None:
         """Send events for ever; those that NATS does not take are dropped and counted."""
         while True:
+            heed_cancellation()
             event = await self._queue.get()
             bus = self._bus()
             try:

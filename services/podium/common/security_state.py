@@ -83,6 +83,7 @@ class SecurityState:
     async def run(self, bus: Bus) -> None:
         """Watch the bucket for ever: first all entries, then each change; begins anew when the watch is lost."""
         while True:
+            heed_cancellation()
             try:
                 bucket = await bus.security_bucket()
                 watcher: Any = await bucket.watchall()

@@ -1,18 +1,19 @@
 """Nonces are good once: remembered in Redis for as long as a signature with them could be accepted.
 
 Redis is only the first line: a replay that slips through while it is away meets its actionId in the database and
-counts nothing. So an update goes on without it; that is counted and logged.
+counts nothing. So an update goes on without it; that is counted and logged. Only the first updates of an outage wait
+for Redis: afterwards one task in the background looks whether it is back (a circuit breaker, half-open beside the
+updates instead of with them: M. Nygard, Release It!, "Circuit Breaker").
 
-The nonces of a batch travel together, over one connection to each primary of the cluster. The client library finds the
-primaries, and takes over for a nonce whose command such a connection could not settle.
+The nonces of a batch travel together, over one connection to each primary of the cluster. The client library takes over
+for a nonce whose command such a connection could not settle.
 """
 
 import asyncio
-import binascii
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -25,6 +26,7 @@ from podium.common.redis import OUTAGE
 from podium.common.telemetry import tracer
 from podium.scores.metrics import NONCES_UNCHECKED
 from podium.scores.redis_link import RedisLink, Replies, ReplyError
+from podium.scores.redis_links import RedisLinks
 
 NONCE_TTL_SECONDS: Final = 660
 """``created`` may be 300 s off either way, so a signature is acceptable for 600 s; a minute is to spare."""
@@ -36,10 +38,10 @@ WARM_UP_SECONDS: Final = 2.0
 """How long the start of the process waits for Redis, which it does not need."""
 
 PAUSE_SECONDS: Final = 1.0
-"""After a failure Redis is left alone for so long, so an outage does not cost every update the time-out."""
+"""Pause between one look for the primaries and the next."""
 
-SLOTS: Final = 16_384
-"""Hash slots of a Redis Cluster (Redis Cluster specification)."""
+LOOK_SECONDS: Final = 5.0
+"""How long such a look may take."""
 
 _DIGEST_BYTES: Final = 16
 """Enough that no two nonces of a key will ever meet."""
@@ -59,30 +61,24 @@ def nonce_key(keyid: bytes, nonce: bytes) -> bytes:
 class NonceStore:
     """Remembers nonces. Needs Redis 7 or newer (``SET … NX GET``)."""
 
-    def __init__(self, redis: RedisCluster, password: str | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, redis: RedisCluster, password: str | None) -> None:
         self._redis = redis
-        self._password = password
-        self._clock = clock
-        self._paused_until = 0.0
-        self._links: dict[tuple[str, int], RedisLink] = {}
-        self._by_slot: list[RedisLink | None] = [None] * SLOTS
-        self._linking: asyncio.Task[None] | None = None
-        self._link_not_before = 0.0
+        self._links = RedisLinks(redis, password)
+        self._away = False
+        self._looking: asyncio.Task[None] | None = None
+        self._look_not_before = 0.0
 
     async def warm_up(self) -> None:
-        """Learn the cluster's nodes ahead of the first update; never raises for a cluster that is away."""
-        self._begin_linking()
-        if self._linking is not None:
-            await asyncio.wait({self._linking}, timeout=WARM_UP_SECONDS)
+        """Connect ahead of the first update; never raises for a cluster that is away."""
+        await asyncio.wait({self._look()}, timeout=WARM_UP_SECONDS)
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._linking is not None:
-            self._linking.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
             with suppress(asyncio.CancelledError):
-                await self._linking
-        for link in self._links.values():
-            link.close()
+                await self._looking
+        self._links.close()
 
     async def spend(self, key: bytes) -> bool:
         """Take the nonce with this key; False if it was spent before. True, too, while Redis is away."""
@@ -91,112 +87,110 @@ class NonceStore:
             kind=trace.SpanKind.CLIENT,
             attributes={"db.system.name": "redis", "db.operation.name": "SET"},
         ) as span:
-            unchecked = self._paused_until
-            (fresh,) = await self.spend_all([key])
-            if self._paused_until != unchecked:
+            (fresh,) = await self._spend_all([key])
+            if fresh is None:
                 span.set_status(trace.Status(trace.StatusCode.ERROR))
-            return fresh
+            return fresh is not False
 
     async def spend_all(self, keys: Sequence[bytes]) -> Sequence[bool]:
         """``spend`` for many at once; one of two equal keys is the first."""
-        if self._clock() < self._paused_until:
-            NONCES_UNCHECKED.inc(len(keys))
-            return [True] * len(keys)
+        return [fresh is not False for fresh in await self._spend_all(keys)]
+
+    async def _spend_all(self, keys: Sequence[bytes]) -> Sequence[bool | None]:
+        """Which nonces were not spent before; None where Redis did not say."""
         # A command is repeated when its connection broke: only the value tells its own first try from a replay.
         token = secrets.token_hex(_TOKEN_BYTES).encode()
         values = [b"%b%04d" % (token, index) for index in range(len(keys))]
         fresh: list[bool | None] = [None] * len(keys)
-        try:
-            await self._spend_all(keys, values, fresh)
-        except OUTAGE as error:
-            self._paused_until = self._clock() + PAUSE_SECONDS
-            NONCES_UNCHECKED.inc(fresh.count(None))
-            STORE_FAILURES.labels("redis", "nonce").inc()
-            _log.warning("nonce store is away, updates go on unchecked", error=type(error).__name__)
-            self._drop_links()
-        # What a part of the cluster that is there has said holds, though another part is away.
-        return [one is not False for one in fresh]
+        unsettled = await self._ask_links(keys, values, fresh)
+        if unsettled and not self._away:
+            try:
+                await self._ask_library(unsettled, keys, values, fresh)
+            except OUTAGE as error:
+                STORE_FAILURES.labels("redis", "nonce").inc()
+                self._gone(error)
+        if unchecked := fresh.count(None):
+            NONCES_UNCHECKED.inc(unchecked)
+        return fresh
 
-    async def _spend_all(self, keys: Sequence[bytes], values: Sequence[bytes], fresh: list[bool | None]) -> None:
-        """Say in ``fresh`` which nonces were not spent before. Raises what the client raises for an outage."""
+    async def _ask_links(
+        self, keys: Sequence[bytes], values: Sequence[bytes], fresh: list[bool | None]
+    ) -> Sequence[int]:
+        """Say in ``fresh`` what the connections settle; the rest, by index, is for the library."""
         unsettled: list[int] = []
         by_link: dict[RedisLink, list[int]] = {}
         for index, key in enumerate(keys):
-            link = self._by_slot[binascii.crc_hqx(key, 0) % SLOTS]
+            link = self._links.of(key)
             (unsettled if link is None else by_link.setdefault(link, [])).append(index)
-        sent = [
-            (indexes, link.send(b"".join([_set(keys[index], values[index]) for index in indexes]), len(indexes)))
+        sent = {
+            link: link.send(b"".join([_set(keys[index], values[index]) for index in indexes]), len(indexes))
             for link, indexes in by_link.items()
-        ]
-        try:
-            for indexes, future in sent:
-                try:
-                    replies = await _patiently(future)
-                except ConnectionError:
-                    unsettled += indexes
-                    continue
-                for index, reply in zip(indexes, replies, strict=True):
+        }
+        await _patiently(sent.values())
+        for link, future in sent.items():
+            if not future.done():
+                # Replies that are still on the way would be taken for those of later commands.
+                link.close()
+                self._gone(TimeoutError())
+            elif future.exception() is not None:
+                unsettled += by_link[link]
+            else:
+                for index, reply in zip(by_link[link], future.result(), strict=True):
                     if isinstance(reply, ReplyError):
                         unsettled.append(index)
                     else:
                         fresh[index] = reply is None or reply == values[index]
-        finally:
-            for _, future in sent:
-                future.cancel()
-        if unsettled:
-            self._begin_linking()
-            async with asyncio.timeout(NONCE_TIMEOUT_SECONDS):
-                for index in sorted(unsettled):
-                    before = await self._redis.set(keys[index], values[index], nx=True, get=True, ex=NONCE_TTL_SECONDS)
-                    fresh[index] = before is None or before == values[index]
+        return unsettled
 
-    def _drop_links(self) -> None:
-        """Give up all connections: replies that are still on the way would be taken for those of later commands."""
-        self._by_slot = [None] * SLOTS
-        for link in self._links.values():
-            link.close()
-        self._links = {}
+    async def _ask_library(
+        self, indexes: Sequence[int], keys: Sequence[bytes], values: Sequence[bytes], fresh: list[bool | None]
+    ) -> None:
+        """Say in ``fresh`` which of these were not spent before. Raises what the client raises for an outage."""
+        self._look()
+        async with asyncio.timeout(NONCE_TIMEOUT_SECONDS):
+            for index in sorted(indexes):
+                before = await self._redis.set(keys[index], values[index], nx=True, get=True, ex=NONCE_TTL_SECONDS)
+                fresh[index] = before is None or before == values[index]
 
-    def _begin_linking(self) -> None:
+    def _gone(self, error: Exception) -> None:
+        """From now on updates go on without what only Redis could say, until it is seen to be back."""
+        if not self._away:
+            _log.warning("nonce store is away, updates go on unchecked", error=type(error).__name__)
+            self._away = True
+        self._look()
+
+    def _look(self) -> "asyncio.Task[None]":
         """Connect anew to what are the primaries now, beside the updates that go on."""
-        if self._clock() >= self._link_not_before and (self._linking is None or self._linking.done()):
-            self._link_not_before = self._clock() + PAUSE_SECONDS
-            self._linking = asyncio.create_task(self._link_all(), name="nonce-links")
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._link_all(), name="nonce-links")
+        return self._looking
 
     async def _link_all(self) -> None:
-        try:
-            await self._redis.initialize()
-            await self._redis.nodes_manager.initialize()
-            primaries = {slot: nodes[0] for slot, nodes in self._redis.nodes_manager.slots_cache.items()}
-            links = {}
-            for node in set(primaries.values()):
-                address = (node.host, int(node.port))
-                link = self._links.get(address)
-                links[address] = link if link and link.usable else await RedisLink.open(*address, self._password)
-        except (*OUTAGE, ReplyError) as error:
-            _log.warning("nonce store is away", error=type(error).__name__)
-            return
-        for address, link in self._links.items():
-            if links.get(address) is not link:
-                link.close()
-        self._links = links
-        by_slot: list[RedisLink | None] = [None] * SLOTS
-        for slot, node in primaries.items():
-            by_slot[slot] = links[node.host, int(node.port)]
-        self._by_slot = by_slot
+        while True:
+            await asyncio.sleep(self._look_not_before - time.monotonic())
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._links.connect()
+            except Exception as error:  # whatever it is: nobody else would find out that Redis is back
+                STORE_FAILURES.labels("redis", "link").inc()
+                self._gone(error)
+            else:
+                if self._away:
+                    _log.info("nonce store is back")
+                    self._away = False
+                return
+            finally:
+                self._look_not_before = time.monotonic() + PAUSE_SECONDS
 
 
-async def _patiently(future: "asyncio.Future[Replies]") -> Replies:
-    """``future`` in time; a reply that came while this process was busy with other things counts as in time."""
-    try:
-        async with asyncio.timeout(NONCE_TIMEOUT_SECONDS):
-            return await asyncio.shield(future)
-    except TimeoutError:
+async def _patiently(futures: "Collection[asyncio.Future[Replies]]") -> None:
+    """Wait for all, in time; a reply that came while this process was busy with other things counts as in time."""
+    if not futures:
+        return
+    _, late = await asyncio.wait(futures, timeout=NONCE_TIMEOUT_SECONDS)
+    if late:
         for _ in range(2):  # rounds of the event loop, which looks at its timers before its sockets
             await asyncio.sleep(0)
-        if future.done():
-            return await future
-        raise
 
 
 def _set(key: bytes, value: bytes) -> bytes:

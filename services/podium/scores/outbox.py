@@ -17,6 +17,7 @@ from opentelemetry import trace
 
 from podium.common.bus import Bus
 from podium.common.database import DRIVER_ERRORS, is_outage
+from podium.common.loops import heed_cancellation
 from podium.common.metrics import STORE_FAILURES
 from podium.common.problems import StoreUnavailable
 from podium.common.telemetry import context_from, is_sampled, links_to, tracer
@@ -97,6 +98,7 @@ class Outbox:
 
     async def _delete_forever(self) -> None:
         while True:
+            heed_cancellation()
             await self._some_acknowledged.wait()
             await asyncio.sleep(DELETE_INTERVAL_SECONDS)
             await self._delete()
@@ -114,6 +116,7 @@ class Outbox:
 
     async def _relay_forever(self) -> None:
         while True:
+            heed_cancellation()
             full = False
             try:
                 bus = self._bus()

@@ -37,11 +37,14 @@ class RedisLink(asyncio.Protocol):
     async def open(cls, host: str, port: int, password: str | None) -> "RedisLink":
         """Connect and authenticate. Raises OSError or ReplyError."""
         _, link = await asyncio.get_running_loop().create_connection(cls, host, port)
-        if password is not None:
-            (reply,) = await link.send(command(b"AUTH", password.encode()), 1)
-            if reply != b"OK":
-                link.close()
-                raise ReplyError("the node refuses this password")
+        try:
+            if password is not None:
+                (reply,) = await link.send(command(b"AUTH", password.encode()), 1)
+                if reply != b"OK":
+                    raise ReplyError("the node refuses this password")
+        except BaseException:
+            link.close()
+            raise
         return link
 
     @property

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from podium.common.bus import DLQ_STREAM, EVENTS_STREAM, Bus
+from podium.common.bus import DLQ_STREAM, SCORE_UPDATED, Bus
 from tests.integration.analytics.conftest import Analytics, StartAnalytics, entry, publish
 from tests.support.processes import scratch_directory
 from tests.support.replica import Replica
@@ -25,11 +25,9 @@ async def _one(engine: AsyncEngine, statement: str, **values: Any) -> Any:
 
 async def _settled(bus: Bus) -> None:
     """Wait until the consumer has acknowledged everything."""
+    last = await bus.last_sequence(SCORE_UPDATED)
     async with asyncio.timeout(20):
-        while True:
-            info = await bus.jetstream.consumer_info(EVENTS_STREAM, "analytics")
-            if not info.num_pending and not info.num_ack_pending:
-                return
+        while await bus.acknowledged("analytics") < last:
             await asyncio.sleep(0.02)
 
 

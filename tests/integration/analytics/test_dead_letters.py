@@ -40,10 +40,10 @@ async def _letters(analytics: Analytics, number: int) -> list[dict[str, Any]]:
 
 async def _handled(bus: Bus, *consumers: str) -> None:
     """Wait until the consumers have acknowledged everything."""
+    last = await bus.last_sequence(SCORE_UPDATED)
 
     async def idle() -> bool:
-        infos = [await bus.jetstream.consumer_info(EVENTS_STREAM, consumer) for consumer in consumers]
-        return not any(info.num_pending or info.num_ack_pending for info in infos)
+        return all([await bus.acknowledged(consumer) >= last for consumer in consumers])
 
     await _until(idle)
 

@@ -154,8 +154,11 @@ async def test_an_event_that_cannot_be_read_goes_to_the_dead_letters(
         original = await game.bus.jetstream.get_msg(EVENTS_STREAM, seq=int(headers["Podium-Stream-Seq"]))
         assert original.data == b"{"
         assert headers["traceparent"] == TRACE
-        info = await game.bus.jetstream.consumer_info(EVENTS_STREAM, "projector")
-        assert (info.num_pending, info.num_ack_pending) == (0, 0)
+
+        async def done() -> bool:
+            return await game.bus.acknowledged("projector") == await game.bus.last_sequence(SCORE_UPDATED)
+
+        await until(done, "nothing is left to do")
 
 
 async def test_an_outage_of_redis_loses_nothing(

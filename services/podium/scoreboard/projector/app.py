@@ -122,6 +122,7 @@ class Projector:
 
     async def _look(self, boards: Boards, bus: Bus) -> None:
         while True:
+            heed_cancellation()
             try:
                 await boards.look_after()
                 info = await bus.jetstream.consumer_info("PODIUM_EVENTS", "projector")

@@ -51,6 +51,7 @@ class Consumer:
     async def run(self) -> None:
         """Fetch and apply for ever; binds again where the consumer or its stream was lost."""
         while True:
+            heed_cancellation()
             try:
                 subscription = await self._bus.pull(DURABLE, SCORE_UPDATED)
                 self.bound = True

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from podium.common.bus import EVENTS_STREAM, OUTAGE, Bus
+from podium.common.bus import OUTAGE, SCORE_UPDATED, Bus
 from podium.scoreboard.audit_store import AuditStore, Held
 from podium.scoreboard.domain import Row
 from podium.scoreboard.layout import places
@@ -61,17 +61,14 @@ class Pipeline:
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await _until(lambda: self._source.sent(event))
-                last = (await self._bus.jetstream.stream_info(EVENTS_STREAM)).state.last_seq
+                last = await self._bus.last_sequence(SCORE_UPDATED)
                 await _until(lambda: self._projected(last))
         except OUTAGE:
             return False
         return True
 
     async def _projected(self, sequence: int) -> bool:
-        info = await self._bus.jetstream.consumer_info(EVENTS_STREAM, DURABLE)
-        if not info.num_pending and not info.num_ack_pending:
-            return True
-        return info.ack_floor is not None and info.ack_floor.stream_seq >= sequence
+        return await self._bus.acknowledged(DURABLE) >= sequence
 
 
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
