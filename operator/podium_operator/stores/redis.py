@@ -108,6 +108,7 @@ async def _node(pod: str, client: Redis) -> Node:
         peers=peers,
         state_ok="cluster_state:ok" in state,
         link_up=replication["role"] == "master" or replication.get("master_link_status") == "up",
+        copies=str(replication.get("master_host", "")),
     )
 
 

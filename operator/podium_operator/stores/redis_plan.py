@@ -46,6 +46,8 @@ class Node:
     """Its `cluster_state`."""
     link_up: bool
     """It is a primary, or in step with its primary."""
+    copies: str
+    """The address from which it copies; empty for a primary."""
 
     @property
     def self_view(self) -> Peer:
@@ -269,8 +271,18 @@ def _place(reference: Node, nodes: Sequence[Node], addresses: Mapping[str, str],
             for node in members
             if node is not owner
             and not node.self_view.slots
-            and node.self_view.primary_id != owner.node_id
             and owner.node_id in node.peers
             and owner.self_view.is_primary
+            and (node.self_view.primary_id != owner.node_id or _copies_nobody(node, addresses[owner.pod]))
         ]
     return actions
+
+
+def _copies_nobody(replica: Node, address: str) -> bool:
+    """Whether a replica knows its primary under this address and still copies from another one.
+
+    While a node starts its peers may know it by its pod's address. Who was killed in that moment remembers it, and
+    Redis 7 does not connect to the new one if others tell of that first (clusterProcessGossipSection, cluster.c).
+    """
+    primary = replica.peers.get(replica.self_view.primary_id or "")
+    return primary is not None and primary.address == address and replica.copies not in ("", address)

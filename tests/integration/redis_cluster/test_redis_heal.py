@@ -171,6 +171,29 @@ async def test_whole_again_after_all_nodes_died(nodes: Nodes) -> None:
     assert missing(nodes) == 0
 
 
+async def test_a_replica_that_remembers_a_passing_address_copies_from_the_right_one(nodes: Nodes) -> None:
+    """Killed while its primary was known by its pod's address, a replica comes back and finds its primary."""
+    await nodes.until_whole()
+    await write(nodes)
+    primary, replica = nodes.processes["sb-redis-0"], nodes.node("sb-redis-1")
+    primary_id = nodes.node("sb-redis-0").execute_command("CLUSTER MYID")
+    nodes.kill("sb-redis-1")
+    conf = nodes.homes["sb-redis-1"] / "nodes.conf"
+    lines = [line.split(" ") for line in conf.read_text().splitlines()]
+    for line in lines:
+        if line[0] == primary_id:
+            line[1], line[2] = line[1].replace(nodes.addresses["sb-redis-0"], "127.0.78.1"), "master,fail?"
+    conf.write_text("".join(" ".join(line) + "\n" for line in lines))
+    primary.pause()  # so that another node is the first to tell of it
+    nodes.start("sb-redis-1")
+    while "127.0.78.1" in str(replica.execute_command("CLUSTER NODES")):
+        pass
+    primary.resume()
+    await nodes.until_whole()
+    assert nodes.node("sb-redis-1").info("replication")["master_host"] == nodes.addresses["sb-redis-0"]
+    assert missing(nodes) == 0
+
+
 async def test_an_empty_node_gets_its_role_back(nodes: Nodes) -> None:
     """A primary that lost its volume comes back as a replica of its heir, and the dead id is forgotten."""
     await nodes.until_whole()

@@ -1,5 +1,7 @@
 """What is done to a Redis Cluster in each situation; tests/integration/redis_cluster shows that it works."""
 
+from dataclasses import replace
+
 from podium_operator.stores.redis_plan import (
     SLOTS,
     AddSlots,
@@ -36,7 +38,8 @@ def peer(ordinal: int, node_id: str | None = None) -> Peer:
 
 def node(ordinal: int, peers: dict[str, Peer]) -> Node:
     """The node of pod `ordinal` that sees these peers."""
-    return Node(f"r-{ordinal}", f"id-{ordinal}", f"10.0.0.{ordinal}", peers, state_ok=True, link_up=True)
+    copies = "" if ordinal % 2 == 0 else f"10.0.0.{ordinal - 1}"
+    return Node(f"r-{ordinal}", f"id-{ordinal}", f"10.0.0.{ordinal}", peers, state_ok=True, link_up=True, copies=copies)
 
 
 def whole() -> list[Node]:
@@ -49,7 +52,7 @@ def empty(ordinal: int, node_id: str | None = None) -> Node:
     """A new node that knows only itself."""
     name = node_id or f"id-{ordinal}"
     alone = Peer(name, f"10.0.0.{ordinal}", frozenset({"myself", "master"}), None, frozenset())
-    return Node(f"r-{ordinal}", name, f"10.0.0.{ordinal}", {name: alone}, state_ok=False, link_up=True)
+    return Node(f"r-{ordinal}", name, f"10.0.0.{ordinal}", {name: alone}, state_ok=False, link_up=True, copies="")
 
 
 def test_a_whole_cluster_is_left_alone() -> None:
@@ -83,8 +86,18 @@ def test_a_node_that_is_only_away_is_not_forgotten() -> None:
 def test_a_wrong_announced_address_is_corrected_first() -> None:
     """Before anybody is told to meet it."""
     nodes = whole()
-    nodes[1] = Node("r-1", "id-1", "10.9.9.9", nodes[1].peers, state_ok=True, link_up=True)
+    nodes[1] = Node("r-1", "id-1", "10.9.9.9", nodes[1].peers, state_ok=True, link_up=True, copies="")
     assert plan(nodes, ADDRESSES, 3) == [Announce("r-1", "10.0.0.1")]
+
+
+def test_a_replica_that_copies_from_an_address_of_yesterday_is_told_its_primary_again() -> None:
+    """Once it knows where its primary is; before, it would only be told the wrong address again."""
+    nodes = whole()
+    nodes[1] = replace(nodes[1], copies="10.9.9.9")
+    assert plan(nodes, ADDRESSES, 3) == [Replicate("r-1", "id-0")]
+    yesterday = {**nodes[1].peers, "id-0": replace(peer(0), address="10.9.9.9")}
+    nodes[1] = replace(nodes[1], peers=yesterday)
+    assert plan(nodes, ADDRESSES, 3) == []
 
 
 def test_a_replica_takes_over_from_a_primary_that_lost_its_volume() -> None:
@@ -92,7 +105,7 @@ def test_a_replica_takes_over_from_a_primary_that_lost_its_volume() -> None:
     fresh = Peer("new-0", "10.0.0.0", frozenset({"master"}), None, frozenset())
     peers = {**{f"id-{ordinal}": peer(ordinal) for ordinal in range(6)}, "new-0": fresh}
     nodes = [node(ordinal, peers) for ordinal in range(1, 6)]
-    nodes.insert(0, Node("r-0", "new-0", "10.0.0.0", peers, state_ok=True, link_up=True))
+    nodes.insert(0, Node("r-0", "new-0", "10.0.0.0", peers, state_ok=True, link_up=True, copies=""))
     assert plan(nodes, ADDRESSES, 3) == [TakeOver("r-1")]
 
 
@@ -106,7 +119,7 @@ def test_the_dead_id_is_forgotten_and_the_new_node_follows_the_heir() -> None:
 
     def nodes() -> list[Node]:
         made = [node(ordinal, peers) for ordinal in range(1, 6)]
-        return [Node("r-0", "new-0", "10.0.0.0", peers, state_ok=True, link_up=True), *made]
+        return [Node("r-0", "new-0", "10.0.0.0", peers, state_ok=True, link_up=True, copies=""), *made]
 
     assert plan(nodes(), ADDRESSES, 3) == [Forget(f"r-{ordinal}", "id-0") for ordinal in range(6)]
     del peers["id-0"]
