@@ -36,7 +36,7 @@ from podium.scores.metrics import ACTIONS, UPDATES
 STATE: Final = "lean_updates"
 """Name in the lifespan's state under which the protocol finds its ``LeanUpdates``."""
 
-TURNS: Final = 8
+TURNS: Final = 64
 """Requests of an overload that are answered in one round of the event loop, so that batches under way go first."""
 
 _PATH: Final = PATH.encode()
