@@ -27,8 +27,8 @@ async def bench_write(arena: Arena, options: argparse.Namespace, plan: Plan) -> 
         found = await write.overload(arena, plan, options.overload_seconds)
         save("overload", [found.as_row()], {}, {"memoryMB": found.memory_mb})
     if options.pods:
-        rows = await write.side_by_side(arena, [podium(count) for count in options.pods], plan)
-        save("pods", rows, {})
+        rows = await write.by_pods(arena, options.pods, options.pod_cpu, plan)
+        save("pods", rows, {}, {"coresOfAPod": options.pod_cpu})
     if options.storage:
         sizes = [storage.Size(plan.users, 0), storage.Size(options.storage_users, options.storage_log_rows)]
         save("storage", await storage.by_size(arena, sizes, plan), {})
@@ -74,7 +74,7 @@ async def bench_all(arena: Arena, options: argparse.Namespace, plan: Plan) -> No
     """Everything, one after the other."""
     await side_by_side(arena, options, plan)
     await bench_read(arena, options, plan)
-    options.overload, options.pods, options.storage = True, options.pods or [1, 2, 3], True
+    options.overload, options.pods, options.storage = True, options.pods or [1, 2, 3, 4, 6], True
     await bench_write(arena, options, plan)
 
 
@@ -114,6 +114,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--overload", action="store_true", help="three times the capacity in open loop")
     group.add_argument("--overload-seconds", type=float, default=20.0, help="length of the overload (20)")
     group.add_argument("--pods", type=_numbers, metavar="N,N,…", help="throughput by number of processes")
+    group.add_argument("--pod-cpu", type=float, default=0.15, metavar="CORES", help="each one's limit (0.15; 0: none)")
     group.add_argument("--storage", action="store_true", help="a small and a large database")
     group.add_argument("--storage-users", type=int, default=1_000_000, help="users of the large one (1000000)")
     group.add_argument("--storage-log-rows", type=int, default=10_000_000, help="its rows of the log (10000000)")

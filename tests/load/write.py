@@ -1,5 +1,6 @@
 """Score updates side by side, and what the others of ``make bench-write`` show: low load, overload, more processes."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from tests.load.arena import Arena
 from tests.load.contenders import UNBATCHED, Contender, podium
 from tests.load.generator import Load, Users
 from tests.load.machine import resident_bytes
+from tests.load.quota import limited
 from tests.load.rounds import Plan, Row, all_entered, measure_in_turn, median, row_of
 from tests.load.sampling import Sampler
 
@@ -28,6 +30,16 @@ async def side_by_side(arena: Arena, contenders: Sequence[Contender], plan: Plan
     """Closed loop, all contenders in turn; one row each."""
     async with all_entered(arena, contenders, plan.users) as entered:
         runs = await measure_in_turn(entered, Load(plan.seconds, users=Users(plan.users)), plan.rounds)
+    return [row_of(name, found) for name, found in runs.items()]
+
+
+async def by_pods(arena: Arena, counts: Sequence[int], cores: float, plan: Plan) -> list[Row]:
+    """Closed loop with so many processes, each held to ``cores`` as a pod is by its limit; 0 for no limit."""
+    async with all_entered(arena, [podium(count) for count in counts], plan.users) as entered:
+        with contextlib.ExitStack() as limits:
+            for each in entered if cores else ():
+                limits.enter_context(limited(each.running.pids, cores))
+            runs = await measure_in_turn(entered, Load(plan.seconds, users=Users(plan.users)), plan.rounds)
     return [row_of(name, found) for name, found in runs.items()]
 
 
