@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,8 +66,7 @@ def open_proxy(instance: Instance) -> None:
             return
         host.kill(instance, "proxy")
     file.write_text(configuration)
-    _start(instance, [sys.executable, "-m", "podium_dev.proxy", str(file)])
-    _wait_listening(instance)
+    _wait_listening(instance, [_start(instance, [sys.executable, "-m", "podium_dev.proxy", str(file)])])
 
 
 def open_forwards(instance: Instance, kubectl: Kubectl) -> None:
@@ -75,13 +75,15 @@ def open_forwards(instance: Instance, kubectl: Kubectl) -> None:
     Raises StageError if one does not start.
     """
     host.kill(instance, "proxy")
+    started = []
     for page in PAGES:
         ports = f"{instance.port(page.name)}:{page.port}"
-        _start(instance, kubectl.argv("--namespace", page.namespace, "port-forward", f"service/{page.service}", ports))
-    _wait_listening(instance)
+        argv = kubectl.argv("--namespace", page.namespace, "port-forward", f"service/{page.service}", ports)
+        started.append(_start(instance, argv))
+    _wait_listening(instance, started)
 
 
-def _start(instance: Instance, argv: list[str]) -> None:
+def _start(instance: Instance, argv: list[str]) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
@@ -90,7 +92,7 @@ def _start(instance: Instance, argv: list[str]) -> None:
     log = instance.log("proxy")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        subprocess.Popen(
+        return subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -101,9 +103,10 @@ def _start(instance: Instance, argv: list[str]) -> None:
         )
 
 
-def _wait_listening(instance: Instance) -> None:
+def _wait_listening(instance: Instance, started: Sequence[subprocess.Popen[bytes]]) -> None:
     def missing() -> str | None:
-        if not host.processes(instance, "proxy"):
+        # Not by their environment: for a moment after exec a process shows none.
+        if any(process.poll() is not None for process in started):
             raise StageError("the proxy ended", instance.log("proxy"))
         for page in PAGES:
             try:

@@ -107,7 +107,6 @@ class NonceStore:
             try:
                 await self._ask_library(unsettled, keys, values, fresh)
             except OUTAGE as error:
-                STORE_FAILURES.labels("redis", "nonce").inc()
                 self._gone(error)
         if unchecked := fresh.count(None):
             NONCES_UNCHECKED.inc(unchecked)
@@ -154,6 +153,7 @@ class NonceStore:
 
     def _gone(self, error: Exception) -> None:
         """From now on updates go on without what only Redis could say, until it is seen to be back."""
+        STORE_FAILURES.labels("redis", "nonce").inc()
         if not self._away:
             _log.warning("nonce store is away, updates go on unchecked", error=type(error).__name__)
             self._away = True
@@ -172,7 +172,6 @@ class NonceStore:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._links.connect()
             except Exception as error:  # whatever it is: nobody else would find out that Redis is back
-                STORE_FAILURES.labels("redis", "link").inc()
                 self._gone(error)
             else:
                 if self._away:

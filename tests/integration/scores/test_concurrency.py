@@ -174,6 +174,19 @@ async def test_redis_away_does_not_stop_updates(stores: Stores, scores: Scores) 
     assert float(line.split()[1]) >= 2
 
 
+async def test_nonces_are_checked_again_once_redis_is_back(stores: Stores, scores: Scores) -> None:
+    """Nobody but the service itself looks whether it is."""
+    session = open_session()
+    with paused(stores.redis.processes):
+        assert (await scores.update(session)).status_code == httpx.codes.OK
+    async with asyncio.timeout(30):
+        while True:
+            update = Update.of("nothing")  # of no action: it spends a nonce and none of the minute's updates
+            await scores.send(session, update)
+            if slug(await scores.send(session, update)) == (401, "replayed-nonce"):
+                return
+
+
 async def test_nats_away_does_not_stop_updates(
     stores: Stores, scores: Scores, database: Database, nats_settings: NatsSettings
 ) -> None:
