@@ -1,12 +1,15 @@
 """Real stores for integration tests: one set for the session, clean for each test that asks for its settings."""
 
+import asyncio
 from collections.abc import Iterator
 
 import nats
 import pytest
 
-from podium.common.bus import connect
+from podium.common.bus import Bus, connect
+from podium.common.problems import StoreUnavailable
 from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
+from tests.support.processes import START_SECONDS
 from tests.support.stores import Nats, Stores, running_stores
 
 
@@ -48,7 +51,7 @@ async def nats_settings(stores: Stores) -> NatsSettings:
     await _delete_streams(stores.nats)
     bus = await connect(settings, "tests")
     try:
-        await bus.ensure_streams()
+        await _create_streams(bus)
     finally:
         await bus.close()
     return settings
@@ -60,6 +63,16 @@ def service_env(
 ) -> dict[str, str]:
     """The environment of a service's process on clean stores (for ``tests.support.apps.run_service``)."""
     return stores.environment(database_settings.name)
+
+
+async def _create_streams(bus: Bus) -> None:
+    """Create them as soon as the server has put away the files of those that were deleted just now."""
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            try:
+                return await bus.ensure_streams()
+            except StoreUnavailable:
+                await asyncio.sleep(0.02)
 
 
 async def _delete_streams(server: Nats) -> None:
