@@ -87,6 +87,11 @@ ALERTS = (
         "5m", "critical", "projector-behind", "{{ $value }} events wait, and no projector takes any",
     ),
     Alert(
+        "PodiumMaintenanceLate", "min(podium_action_log_ahead_seconds{SB}) < 86400", "15m", "warning",
+        "maintenance-late",
+        "The log of actions has partitions for {{ $value | humanizeDuration }} only: its maintenance fails",
+    ),
+    Alert(
         "PodiumMetricsMissing", "absent(podium_outbox_oldest_seconds{SB})", "10m", "warning", "metrics-missing",
         "No pod of the analytics service is read, and most alerts are blind",
     ),

@@ -97,6 +97,7 @@ class Background:
         async def read_database() -> None:
             metrics.OUTBOX_AGE.set(await self._store.outbox_age())
             metrics.STANDBYS.set(await self._store.standbys())
+            metrics.LOG_AHEAD.set(await self._store.log_ahead())
             for board in self._boards:
                 await self._board_gauges(board.name)
 

@@ -17,6 +17,7 @@ DEAD_LETTERS = Gauge("podium_dead_letters", "Messages in the dead-letter stream,
 CONSUMER_LAG = Gauge("podium_consumer_lag", "Messages that a durable consumer has not acknowledged", ["consumer"])
 OUTBOX_AGE = Gauge("podium_outbox_oldest_seconds", "Age of the oldest event that JetStream has not acknowledged")
 STANDBYS = Gauge("podium_postgres_standbys", "Standbys that follow the PostgreSQL primary")
+LOG_AHEAD = Gauge("podium_action_log_ahead_seconds", "Time from now for which the log of actions has partitions")
 DEAD_LETTER_ACTS = Counter("podium_dead_letter_acts_total", "Dead letters replayed or discarded", ["act"])
 BOARD_RESETS = Counter("podium_board_resets_total", "Seasons begun, by an admin or the schedule", ["board", "cause"])
 ARCHIVED = Counter("podium_season_scores_archived_total", "Scores moved to the archive of ended seasons", ["board"])

@@ -87,6 +87,16 @@ _OUTBOX_AGE = text("SELECT coalesce(extract(epoch FROM clock_timestamp() - min(c
 # Who is connected is for every user to see, the state of the connection is not.
 _STANDBYS = text("SELECT count(*) FROM pg_stat_replication")
 
+_LOG_AHEAD = text(
+    r"""
+    WITH partition AS (
+      SELECT (regexp_match(pg_get_expr(c.relpartbound, c.oid), $$TO \('([^']+)'\)$$))[1]::timestamptz AS until
+      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'action_log'::regclass
+    )
+    SELECT coalesce(greatest(extract(epoch FROM max(until) - clock_timestamp()), 0), 0) FROM partition
+    """
+)
+
 
 @dataclass(frozen=True, slots=True)
 class BoardSpec:
@@ -181,6 +191,11 @@ class AnalyticsStore:
         """Standbys that are connected to the primary now."""
         async with outage_mapped("standbys"), self._engine.connect() as connection:
             return int((await connection.execute(_STANDBYS)).scalar_one())
+
+    async def log_ahead(self) -> float:
+        """Seconds from now for which the log of actions has partitions, 0 where there is none."""
+        async with outage_mapped("log_ahead"), self._engine.connect() as connection:
+            return float((await connection.execute(_LOG_AHEAD)).scalar_one())
 
     async def ping(self) -> None:
         """Reach the primary once."""

@@ -11,7 +11,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from podium.analytics.store import AnalyticsStore
 from podium.common.bus import DLQ_STREAM, SCORE_UPDATED, Bus
+from podium.common.settings import DatabaseSettings
+from podium.schema.maintenance import maintain
 from tests.integration.analytics.conftest import Analytics, StartAnalytics, entry, publish
 from tests.support.processes import scratch_directory
 from tests.support.replica import Replica
@@ -198,9 +201,18 @@ async def test_business_metrics_are_served(analytics: Analytics, engine: AsyncEn
     text_ = (await analytics.http.get("/metrics")).text
     for name in (
         "podium_analytics_updates_total", "podium_active_users", "podium_scores_at_most", "podium_dead_letters",
-        "podium_consumer_lag", "podium_outbox_oldest_seconds", "podium_users",
+        "podium_consumer_lag", "podium_outbox_oldest_seconds", "podium_users", "podium_action_log_ahead_seconds",
     ):  # fmt: skip
         assert f"\n# TYPE {name.removesuffix('_total')}" in text_ or f"# TYPE {name}" in text_
+
+
+async def test_the_log_has_partitions_for_as_long_as_its_maintenance_makes_them(
+    engine: AsyncEngine, database_settings: DatabaseSettings
+) -> None:
+    """Two widths ahead, each a sixth of the retention."""
+    store = AnalyticsStore(engine, 60)
+    await asyncio.to_thread(maintain, database_settings, timedelta(days=90))
+    assert timedelta(days=30).total_seconds() <= await store.log_ahead() < timedelta(days=46).total_seconds()
 
 
 async def test_standbys_that_follow_are_counted(analytics: Analytics, stores: Stores) -> None:
