@@ -18,7 +18,7 @@ REPLAYABLE: Final = "podium.events."
 """Only subjects of the event stream are published to."""
 
 _OWN_HEADERS: Final = frozenset(
-    {"podium-reason", "podium-subject", "podium-stream-seq", "nats-msg-id", "nats-expected-stream"}
+    {"podium-reason", "podium-subject", "podium-stream-seq", "nats-msg-id"}
     | {CONSUMER_HEADER.lower(), REPLAYS_HEADER.lower()}
 )
 """What is made anew for each publication, in lower case."""

@@ -48,6 +48,9 @@ EVENTS_MAX_AGE_SECONDS = 7 * 24 * 3600
 DLQ_MAX_AGE_SECONDS = 30 * 24 * 3600
 DUPLICATE_WINDOW_SECONDS = 120
 """Within it JetStream drops a message whose Nats-Msg-Id it has seen; consumers are idempotent beyond it."""
+EVENT_MAX_BYTES = 768 * 1024
+"""Largest event with its headers. As a dead letter it carries some more, and a server closes the connection of whoever
+sends more than its ``max_payload`` of 1 MB."""
 ACK_WAIT_SECONDS = 30
 MAX_ACK_PENDING = 4096
 PUBLISH_TIMEOUT_SECONDS = 2.0
@@ -60,6 +63,11 @@ _log = structlog.get_logger("podium.bus")
 def is_for(message: Msg, consumer: str) -> bool:
     """Whether ``consumer`` has to handle a message; a replay is for the one that failed, all others acknowledge it."""
     return (message.headers or {}).get(CONSUMER_HEADER, consumer) == consumer
+
+
+def _harmless(header: str) -> str:
+    """A name under which a header may be published again: those of NATS itself are orders to the server."""
+    return f"Podium-Original-{header}" if header.lower().startswith("nats-") else header
 
 
 def user_token(user_id: str) -> str:
@@ -88,6 +96,14 @@ class Bus:
         """Whether the connection is up now."""
         return self.client.is_connected
 
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended for good, as after an error that the client does not survive.
+
+        Only a new process gets another: a loop that finds this ends, and with it the process is no longer alive.
+        """
+        return bool(self.client.is_closed)
+
     async def ensure_streams(self) -> None:
         """Create or update the streams and the bucket; idempotent, safe to run from many processes.
 
@@ -101,6 +117,7 @@ class Bus:
             discard=DiscardPolicy.OLD,
             num_replicas=self._replicas,
             max_age=EVENTS_MAX_AGE_SECONDS,
+            max_msg_size=EVENT_MAX_BYTES,
             duplicate_window=DUPLICATE_WINDOW_SECONDS,
         )
         dead = StreamConfig(
@@ -189,7 +206,7 @@ class Bus:
         The message id is derived from the stream sequence, so a repeat stores it once. Raises StoreUnavailable.
         """
         meta = message.metadata
-        headers: dict[str, str] = dict(message.headers or {})
+        headers = {_harmless(name): value for name, value in (message.headers or {}).items()}
         headers |= {
             "Podium-Reason": reason,
             "Podium-Subject": message.subject,

@@ -101,5 +101,7 @@ class SecurityState:
             except TimeoutError:
                 continue  # nothing changed for a while: a new watch also notices a bucket that was replaced
             except (*OUTAGE, StoreUnavailable) as error:
+                if bus.closed:
+                    raise
                 _log.warning("security state cannot be watched, trying again", error=str(error))
                 await asyncio.sleep(RETRY_SECONDS)

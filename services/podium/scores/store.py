@@ -32,8 +32,8 @@ from podium.scores.domain_limits import SECOND
 from podium.scores.domain_rules import Award, Rules
 from podium.scores.pool import FOR_EVER, PG_EPOCH, Connection, Pool, connected, db_span, transaction
 
-MAX_CHANGES_PER_EVENT = 1024
-"""Entries of one event; at some 400 bytes each it stays well below NATS's largest message of 1 MB."""
+MAX_CHANGES_PER_EVENT = 256
+"""Entries of one event; with the longest of names, at some 2 KB each, it stays below ``EVENT_MAX_BYTES``."""
 
 
 @dataclass(frozen=True, slots=True)

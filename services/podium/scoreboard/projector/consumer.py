@@ -61,6 +61,8 @@ class Consumer:
                     self.bound = False
                     await subscription.unsubscribe()
             except (*OUTAGE, StoreUnavailable) as error:
+                if self._bus.closed:
+                    raise
                 metrics.PROJECTOR_OUTAGES.inc()
                 self.beat = time.monotonic()
                 _log.warning("the event stream is away, trying again", error=str(error) or type(error).__name__)

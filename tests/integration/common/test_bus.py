@@ -1,0 +1,64 @@
+"""The bus where somebody publishes what no consumer can read, or what the server does not take."""
+
+import asyncio
+
+import pytest
+from nats.js.errors import APIError
+
+from podium.common.bus import DLQ_STREAM, EVENT_MAX_BYTES, EVENTS_STREAM, SCORE_UPDATED, Bus, connect
+from podium.common.problems import StoreUnavailable
+from podium.common.security_state import SecurityState
+from podium.common.settings import NatsSettings
+
+ORDERS = {
+    "Nats-Expected-Stream": EVENTS_STREAM,
+    "Nats-Expected-Last-Sequence": "0",
+    "Nats-Msg-Id": "poison",
+    "Color": "red",
+}
+"""Headers by which a publisher gives the server orders, and one that is only a header."""
+
+
+async def test_a_dead_letter_gives_the_server_no_orders(nats_settings: NatsSettings) -> None:
+    """It keeps what the message had; what was meant for the event stream is no condition for the dead letters."""
+    async with await connect(nats_settings, "test") as bus:
+        await bus.jetstream.publish(SCORE_UPDATED, b"poison", headers=ORDERS)
+        subscription = await bus.pull("test", SCORE_UPDATED)
+        (message,) = await subscription.fetch(1, timeout=5)
+        await bus.dead_letter("test", message, "cannot be read")
+        letter = await bus.jetstream.get_msg(DLQ_STREAM, seq=1)
+        headers = letter.headers or {}
+        assert (letter.data, headers["Podium-Reason"], headers["Color"]) == (b"poison", "cannot be read", "red")
+        assert headers["Podium-Original-Nats-Expected-Stream"] == EVENTS_STREAM
+        assert headers["Podium-Original-Nats-Msg-Id"] == "poison"
+
+
+async def test_the_largest_event_fits_as_a_dead_letter_and_a_larger_one_is_refused(nats_settings: NatsSettings) -> None:
+    """Whoever publishes too much hears of it; no consumer meets a message that it could not put away."""
+    async with await connect(nats_settings, "test") as bus:
+        with pytest.raises(APIError, match="maximum"):
+            await bus.jetstream.publish(SCORE_UPDATED, b"x" * EVENT_MAX_BYTES, headers=ORDERS)
+        await bus.jetstream.publish(SCORE_UPDATED, b"x" * (EVENT_MAX_BYTES - 1024), headers=ORDERS)
+        subscription = await bus.pull("test", SCORE_UPDATED)
+        (message,) = await subscription.fetch(1, timeout=5)
+        await bus.dead_letter("test", message, "cannot be read")
+        assert (await bus.jetstream.stream_info(DLQ_STREAM)).state.messages == 1
+
+
+async def test_a_loop_ends_with_its_connection(nats_settings: NatsSettings) -> None:
+    """A connection that the server ended for good is not waited for: the process is to be replaced."""
+    async with await connect(nats_settings, "test") as bus:
+        assert not bus.closed
+        watch = asyncio.create_task(SecurityState().run(bus))
+        await _send_too_much(bus)
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(watch, 60)
+        assert bus.closed
+
+
+async def _send_too_much(bus: Bus) -> None:
+    """The client looks at the payload's length alone, the server at the headers' too."""
+    await bus.client.publish("any", b"x" * bus.client.max_payload, headers={"Color": "red"})
+    async with asyncio.timeout(10):
+        while not bus.closed:
+            await asyncio.sleep(0.01)
