@@ -260,7 +260,8 @@ class RankingStore:
         if state.epoch is None:
             return Applied(None, 0, None), True
         if state.retiring and state.building is None:
-            await self._shards.settle(board, state.retiring, state.epoch, here=False)
+            if state.retiring != state.shards:  # else a rebuild came back to it after another was abandoned
+                await self._shards.settle(board, state.retiring, state.epoch, here=False)
             async with outage_mapped("settle"):
                 await cast(Awaitable[Any], self._redis.hdel(Place(board).meta, "retiring"))
         if state.shards == 1:

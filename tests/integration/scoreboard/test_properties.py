@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 from podium.common.database import make_engine
@@ -83,9 +83,14 @@ async def do(model: Model, step: tuple[Any, ...]) -> None:
     await model.look()
 
 
+BACK_AND_FORTH = [("act", "a", "Ann", 0, 0), ("step", 3), ("abandon",), ("step", 1), ("abandon",), ("reset",)]
+"""Rebuilds with three shards, with one, and with three again: what the first left is no former layout."""
+
+
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("operator", ["Increment", "Best", "Latest"])
 @given(STEPS, st.integers(1, 4))
+@example(BACK_AND_FORTH, 1)
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_story_ends_in_the_order_of_sql(
     make_model: Callable[..., Model], operator: str, shards: int, steps: list[tuple[Any, ...]], top: int
