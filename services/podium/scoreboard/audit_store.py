@@ -1,5 +1,6 @@
 """The rankings in Redis as the comparison with PostgreSQL sees them: what differs, and setting it right."""
 
+import re
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,9 @@ CHECKS_AT_ONCE: Final = 4
 """Calls of a comparison at a time: it has time, updates have not."""
 
 
+_VALUE = re.compile(r"\d+\|[01]\|\d+\|")
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What the ranking holds of a user: the user's value, and the score of the member that it names."""
@@ -30,8 +34,13 @@ class Held:
 
     @property
     def version(self) -> int:
-        """Version of the user's row; -1 where there is none."""
-        return -1 if self.value is None else int(self.value.partition("|")[0])
+        """Version of the user's row; -1 where there is none, or nothing that can be read."""
+        return -1 if self.value is None or not self.readable else int(self.value.partition("|")[0])
+
+    @property
+    def readable(self) -> bool:
+        """Whether the value, if there is one, has the form that the scripts write."""
+        return self.value is None or _VALUE.match(self.value) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,9 @@ import msgspec
 
 from podium.scoreboard.domain import SCORE_LIMIT, micros, timestamp
 
+MICROS_LIMIT = 10**16
+"""Times in a ranking have 16 digits, so they end in the year 2286 (Unix microseconds)."""
+
 _Score = Annotated[int, msgspec.Meta(gt=-SCORE_LIMIT, lt=SCORE_LIMIT)]
 _Version = Annotated[int, msgspec.Meta(ge=0, lt=SCORE_LIMIT)]
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -24,6 +27,10 @@ class ScoreUpdate(msgspec.Struct, frozen=True, rename="camel"):
     hidden: bool = False
     accepted_at: _Moment | None = None
     traceparent: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.reached_micros < MICROS_LIMIT:
+            raise ValueError("reachedAt is out of range")
 
     @property
     def reached_micros(self) -> int:

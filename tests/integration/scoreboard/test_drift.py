@@ -103,6 +103,24 @@ async def test_what_no_update_made_is_counted_and_healed(game: Game, projector: 
     await until(lambda: agrees(game), "updates go on after the healing")
 
 
+async def test_values_that_nothing_can_read_are_put_right(
+    game: Game, projector: Projector, redis: RedisCluster
+) -> None:
+    """Whatever somebody wrote into Redis by hand: readers and updates go on meanwhile, and the check heals it."""
+    await until(lambda: agrees(game), "Redis and SQL agree")
+    for user in ("user-1", "user-2", "nobody"):
+        _, keys = await home(game, user)
+        await redis.hset(f"{keys}:users", user, "1|0|-62135596800000000|Year one")
+    _, keys = await home(game, "user-3")
+    await redis.hset(f"{keys}:users", "user-3", "")
+    assert await game.store.top("default") is not None
+    await game.score("user-2", 1)
+    found = await projector.boards.check_drift("default")
+    assert found is not None
+    assert found.drifted == found.healed >= 3
+    assert await agrees(game)
+
+
 async def test_one_comparison_serves_all_projectors(game: Game, projector: Projector) -> None:
     """What another one has compared a moment ago is not compared again."""
     assert await projector.boards.check_drift("default") is not None

@@ -125,6 +125,8 @@ def test_if_none_match() -> None:
         {"score": 1.5},
         {"version": -1},
         {"reachedAt": "2026-01-01T00:00:00"},
+        {"reachedAt": "0001-01-01T00:00:00Z"},
+        {"reachedAt": "2300-01-01T00:00:00Z"},
         {"userId": ""},
         {"board": "No Such Board"},
         {"hidden": "no"},

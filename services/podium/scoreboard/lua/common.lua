@@ -1,8 +1,10 @@
 -- Shared by the scripts of a ranking. All keys of one shard of a board carry its hash tag, so a script touches one slot.
--- The value of a user: "version|hidden|reachedAt in µs, 16 digits|username".
+-- The value of a user: "version|hidden|reachedAt in µs, 16 digits|username". What is of no such form no script wrote: it
+-- counts as older than everything and has no place, until the drift check puts it right.
 
 local function parse_user(packed)
   local version, hidden, reached, username = string.match(packed, '^(%d+)|([01])|(%d+)|(.*)$')
+  if not version then return -1, false, '', '' end
   return tonumber(version), hidden == '1', reached, username
 end
 

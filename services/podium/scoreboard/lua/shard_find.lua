@@ -8,4 +8,6 @@ if not packed then return {} end
 local _, hidden, reached, username = parse_user(packed)
 if hidden then return {} end
 local member = reached .. ':' .. user
-return {member, string.format('%.0f', tonumber(redis.call('ZSCORE', prefix .. epoch .. ':rank', member))), username}
+local score = redis.call('ZSCORE', prefix .. epoch .. ':rank', member)
+if not score then return {} end
+return {member, string.format('%.0f', tonumber(score)), username}

@@ -11,5 +11,6 @@ local _, hidden, reached = parse_user(packed)
 if hidden then return {} end
 local rank_key = prefix .. state[1] .. ':rank'
 local rank = redis.call('ZRANK', rank_key, reached .. ':' .. user)
+if not rank then return {} end
 return {state[1], state[2], state[3], '1', rank + 1, redis.call('ZCARD', rank_key),
   places(prefix, state[1], math.max(0, rank - around), rank + around)}

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from nats.aio.msg import Msg
+from redis.exceptions import ResponseError
 
 from podium.common.application import make_app
 from podium.common.bus import OUTAGE, Bus, connect
@@ -142,6 +143,8 @@ class Projector:
                     await boards.check_drift(board, seconds)
                 except StoreUnavailable as error:
                     _log.warning("drift cannot be checked", error=str(error))
+                except ResponseError as error:  # what is wrong with a board must not keep updates from the others
+                    _log.error("drift cannot be checked", board=board, error=str(error))
 
     async def _listen(self, boards: Boards, bus: Bus) -> None:
         async def asked(message: Msg) -> None:

@@ -206,7 +206,7 @@ def has_drifted(user: str, before: Mapping[str, Row], held: Held, after: Mapping
     only then ``after`` was read. So the ranking must be at least as new as the one and at most as new as the other.
     Pure.
     """
-    if held.version < version_of(before, user) or held.version > version_of(after, user):
+    if not held.readable or held.version < version_of(before, user) or held.version > version_of(after, user):
         return True
     row = after.get(user)
     if row is None or held.value is None:
