@@ -11,17 +11,16 @@ from nats.js.api import RawStreamMsg
 from nats.js.errors import APIError, NotFoundError
 
 from podium.analytics.metrics import DEAD_LETTER_ACTS
-from podium.common.bus import CONSUMER_HEADER, DLQ_PREFIX, DLQ_STREAM, OUTAGE, REPLAYS_HEADER, Bus
+from podium.common.bus import CONSUMER_HEADER, DLQ_PREFIX, DLQ_STREAM, OUTAGE, REPLAYS_HEADER, Bus, is_order
 from podium.common.problems import StoreUnavailable
 
 REPLAYABLE: Final = "podium.events."
 """Only subjects of the event stream are published to."""
 
 _OWN_HEADERS: Final = frozenset(
-    {"podium-reason", "podium-subject", "podium-stream-seq", "nats-msg-id"}
-    | {CONSUMER_HEADER.lower(), REPLAYS_HEADER.lower()}
+    {"podium-reason", "podium-subject", "podium-stream-seq"} | {CONSUMER_HEADER.lower(), REPLAYS_HEADER.lower()}
 )
-"""What is made anew for each publication, in lower case."""
+"""Ours that are made anew for each publication, in lower case."""
 
 
 class NotReplayable(ValueError):
@@ -103,7 +102,7 @@ class DeadLetters:
         if not letter.subject.startswith(REPLAYABLE):
             raise NotReplayable(letter.subject)
         message_id = f"replay-{letter.id}-{letter.stream_sequence or 0}"
-        kept = {name: value for name, value in letter.headers.items() if name.lower() not in _OWN_HEADERS}
+        kept = {name: value for name, value in letter.headers.items() if not _made_anew(name)}
         kept |= {CONSUMER_HEADER: letter.consumer, REPLAYS_HEADER: str(letter.replays + 1)}
         try:
             await self._bus.jetstream.publish(letter.subject, letter.data, headers={**kept, "Nats-Msg-Id": message_id})
@@ -155,3 +154,7 @@ def _letter(message: RawStreamMsg) -> DeadLetter:
         headers=headers,
         replays=int(replays) if replays.isdecimal() and len(replays) < 10 else 0,
     )
+
+
+def _made_anew(header: str) -> bool:
+    return is_order(header) or header.lower() in _OWN_HEADERS

@@ -65,9 +65,9 @@ def is_for(message: Msg, consumer: str) -> bool:
     return (message.headers or {}).get(CONSUMER_HEADER, consumer) == consumer
 
 
-def _harmless(header: str) -> str:
-    """A name under which a header may be published again: those of NATS itself are orders to the server."""
-    return f"Podium-Original-{header}" if header.lower().startswith("nats-") else header
+def is_order(header: str) -> bool:
+    """Whether a header is one of NATS itself: an order to the server for one publication, not to be given again."""
+    return header.lower().startswith("nats-")
 
 
 def user_token(user_id: str) -> str:
@@ -206,7 +206,10 @@ class Bus:
         The message id is derived from the stream sequence, so a repeat stores it once. Raises StoreUnavailable.
         """
         meta = message.metadata
-        headers = {_harmless(name): value for name, value in (message.headers or {}).items()}
+        headers = {
+            f"Podium-Original-{name}" if is_order(name) else name: value
+            for name, value in (message.headers or {}).items()
+        }
         headers |= {
             "Podium-Reason": reason,
             "Podium-Subject": message.subject,
