@@ -7,7 +7,9 @@ it more often than clients were told, and whatever else disagrees is *differing*
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+_Row = TypeVar("_Row", bound=tuple[object, ...])
 
 
 class Key(NamedTuple):
@@ -26,10 +28,28 @@ class Answer(NamedTuple):
 
 
 class Place(NamedTuple):
-    """One row of a ranking."""
+    """One row of a ranking as clients see it."""
+
+    rank: int
+    user_id: str
+    username: str
+    score: int
+
+
+class Standing(NamedTuple):
+    """One row of a ranking as stores hold it; ``reached_at`` in microseconds since 1970."""
 
     user_id: str
     score: int
+    reached_at: int
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A whole board by SQL, in its order: as clients should see it, and as Redis should hold it."""
+
+    places: Sequence[Place]
+    standings: Sequence[Standing]
 
 
 class Balance(NamedTuple):
@@ -147,7 +167,12 @@ def _audit_update(verdict: Verdict, key: Key, answers: Sequence[Answer], rows: S
         verdict.differing.append(f"{key} was answered with {sorted(set(answers))}, action_log has {sorted(set(rows))}")
 
 
-def differences(name: str, shown: Sequence[Place], truth: Sequence[Place]) -> list[str]:
+def places_of(rankings: Iterable[Mapping[str, Any]]) -> list[Place]:
+    """The rows of an answer or a message of the API."""
+    return [Place(row["rank"], row["userId"], row["username"], row["score"]) for row in rankings]
+
+
+def differences(name: str, shown: Sequence[_Row], truth: Sequence[_Row]) -> list[str]:
     """Where a ranking that is shown differs from the true one; places count from 1."""
     if list(shown) == list(truth):
         return []

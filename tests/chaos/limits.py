@@ -1,4 +1,8 @@
-"""Lift, for the time of a run, the limits that a load from one address meets: those of ``examples/bench.yaml``."""
+"""Prepare a Scoreboard for the time of a run.
+
+The limits that a load from one address meets are lifted to those of ``examples/bench.yaml``, and each action counts for
+boards of the other kinds, too.
+"""
 
 import contextlib
 import json
@@ -8,6 +12,12 @@ from typing import Any
 import yaml
 
 from tests.support.instance import ROOT, Instance
+
+MORE_BOARDS = (
+    {"name": "chaos-best", "operator": "Best", "top": 10},
+    {"name": "chaos-latest", "operator": "Latest", "top": 10},
+)
+"""Boards beside the Scoreboard's own."""
 
 BENCH = ROOT / "examples" / "bench.yaml"
 
@@ -31,11 +41,18 @@ def undo_patch(patch: Tree, original: Tree) -> Tree:
     return undo
 
 
+def boards_patch(original: Tree) -> Tree:
+    """The merge patch that adds boards to a Scoreboard."""
+    boards = original["spec"]["boards"]
+    names = {board["name"] for board in boards}
+    return {"spec": {"boards": [*boards, *(board for board in MORE_BOARDS if board["name"] not in names)]}}
+
+
 @contextlib.contextmanager
 def lifted(instance: Instance) -> Iterator[None]:
-    """The Scoreboard with lifted limits inside the block, rolled out."""
+    """The Scoreboard with lifted limits and more boards inside the block, rolled out."""
     original = instance.scoreboard()
-    patch = bench_patch(BENCH.read_text())
+    patch = {"spec": bench_patch(BENCH.read_text())["spec"] | boards_patch(original)["spec"]}
     _patch(instance, patch)
     try:
         instance.wait_settled()

@@ -4,17 +4,17 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
 from tests.chaos.damage import REFUSED, Damage
 from tests.chaos.faults import Fault, Undo
-from tests.chaos.ledger import Place, Verdict, audit, differences
+from tests.chaos.ledger import Ranking, Verdict, audit, differences
 from tests.chaos.players import Attempt, Crowd
 from tests.chaos.recovery import WINDOW_SECONDS, Observation, Span, merged, percentile, recovered, sightings
-from tests.chaos.truth import NOT_YET, PAGE, Truth
+from tests.chaos.truth import BOARD, NOT_YET, PAGE, Truth
 from tests.chaos.watchers import Gallery
 from tests.support.client import Client
 from tests.support.instance import Instance
@@ -105,6 +105,7 @@ class Arena:
         self.damage = Damage(instance, self.truth)
         self.gallery: Gallery
         self._outbox: list[Waiting] = []
+        self._dead_letters = 0
         self._playing: asyncio.Task[None]
         self._stack = contextlib.AsyncExitStack()
 
@@ -112,6 +113,7 @@ class Arena:
         async with self._stack as stack:
             await self.crowd.enter()
             before, _ = await self.truth.books(self.crowd.users, [])
+            self._dead_letters = await self.truth.dead_letters()
             self.crowd.ledger.opening = before.balances()
             self.gallery = await stack.enter_async_context(Gallery(self.instance, self.crowd.star_ids))
             self._playing = await stack.enter_async_context(_running(self.crowd.play()))
@@ -126,9 +128,17 @@ class Arena:
     async def until_the_stars_lead(self, seconds: float = 60) -> None:
         """Wait until every star is in the top that watchers see. Raises TimeoutError where others are too far ahead."""
         stars = set(self.crowd.star_ids)
-        async with asyncio.timeout(seconds):
-            while not all(stars <= {place.user_id for place in seat.top} for seat in self.gallery.seats):
-                await asyncio.sleep(0.2)
+        try:
+            async with asyncio.timeout(seconds):
+                while not all(stars <= {place.user_id for place in seat.top} for seat in self.gallery.seats):
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            tops = "; ".join(f"{seat.name}: {[tuple(place) for place in seat.top]}" for seat in self.gallery.seats)
+            raise TimeoutError(
+                f"the players {sorted(stars)} did not reach the top of {BOARD!r} within {seconds:g} s. Where others "
+                f"are far ahead there, reset the board (POST /api/v1/admin/boards/{BOARD}/reset) or use a new "
+                f"Scoreboard. Seen were {tops}"
+            ) from None
 
     async def skirmish(self, fault: Fault, random: Random) -> tuple[int, Verdict]:
         """The short form: a fault strikes while the players send a fixed number of updates; then all is compared."""
@@ -150,6 +160,8 @@ class Arena:
         await asyncio.sleep(NORMAL_SECONDS + WINDOW_SECONDS)
         before = time.monotonic()
         normal = self._observed().rate(before - NORMAL_SECONDS, before)
+        if not normal:
+            raise TimeoutError(f"no update was accepted in the {NORMAL_SECONDS:g} s before {fault.name}")
         self.damage.begun = None
         undo = await fault.strike(self.damage, random)
         struck = self.damage.begun or before
@@ -187,13 +199,13 @@ class Arena:
             async with asyncio.timeout(UNSETTLED_SECONDS):
                 await self.crowd.pause()
         keys = self.crowd.take_fresh()
-        books, ranking = await self.truth.books(self.crowd.users, keys)
+        books, rankings = await self.truth.books(self.crowd.users, keys)
         verdict = audit(self.crowd.ledger, books, keys)
         found = ["the views were never read"]
         deadline = time.monotonic() + SETTLE_SECONDS
         while found and time.monotonic() < deadline:
             try:
-                found = await self._views(ranking)
+                found = await self._views(rankings)
             except (*NOT_YET, *REFUSED) as error:
                 found = [f"a view cannot be read: {error}"]
             if found:
@@ -202,22 +214,33 @@ class Arena:
         verdict.differing += self.gallery.take_violations()
         return len(keys), verdict
 
-    async def _views(self, ranking: list[Place]) -> list[str]:
-        """Where a view differs from the ranking by SQL."""
+    async def _views(self, rankings: Mapping[str, Ranking]) -> list[str]:
+        """Where a view differs from the rankings by SQL, or a message waits that should have gone."""
         found = []
         await self.gallery.follow_pods()
+        places = rankings[BOARD].places
         for seat in self.gallery.seats:
-            found += differences(seat.name, seat.top, ranking[:TOP])
+            found += differences(seat.name, seat.top, places[:TOP])
             if not seat.connected:
                 found.append(f"{seat.name} is not connected")
-        found = found or differences("GET /api/v1/scoreboard", await self.truth.page(), ranking[:PAGE])
         if found:
             return found
-        scores = dict(ranking)
+        own = {place.user_id: place for place in places}
         for user_id in self.crowd.star_ids:
-            place = await self.truth.own_page(user_id)
-            found += differences(f"the page of {user_id}", [place], [Place(user_id, scores[user_id])])
-        return found or differences("Redis", await self.truth.redis_ranking(), ranking)
+            found += differences(f"the page of {user_id}", [await self.truth.own_page(user_id)], [own[user_id]])
+        for board, ranking in rankings.items():
+            found += differences(f"GET ?board={board}", await self.truth.page(board), ranking.places[:PAGE])
+            found += differences(f"{board} in Redis", await self.truth.redis_ranking(board), ranking.standings)
+        return found or await self._messages()
+
+    async def _messages(self) -> list[str]:
+        """Messages that should not be there: no event waits for ever, and no fault makes one a dead letter."""
+        found = []
+        if waiting := await self.truth.waiting():
+            found.append(f"{waiting} events wait in the outbox")
+        if (dead := await self.truth.dead_letters()) != self._dead_letters:
+            found.append(f"there are {dead} dead letters, before there were {self._dead_letters}")
+        return found
 
     async def _recovery(self, begin: float, normal: float) -> "_Felt":
         """Wait until all is well; the moment is infinite where it did not come within ``OBSERVE_SECONDS``."""

@@ -14,17 +14,21 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from tests.chaos.forward import forwarded
-from tests.chaos.ledger import Answer, Books, Key, Place
+from tests.chaos.ledger import Answer, Books, Key, Place, Ranking, Standing, places_of
 from tests.support.client import Client
 from tests.support.instance import Instance, Object
 
 BOARD = "default"
+"""The board that players play for and watchers watch."""
 
 ROLE = "podium.dev/role"
 """Label by which Patroni says which pod leads."""
 
 PAGE = 1000
 """Places of the longest page that the API gives."""
+
+OPERATIONS = "ops"
+"""Name of the client with the scope ``admin``."""
 
 CONNECT_SECONDS = 5
 
@@ -35,7 +39,8 @@ FROM action_log JOIN unnest(%s::text[], %s::text[]) AS asked (user_id, action_id
 _ROWS = "SELECT user_id, count(*) FROM action_log WHERE user_id = ANY(%s) GROUP BY user_id"
 _SCORES = "SELECT user_id, score FROM user_score WHERE board = %s AND user_id = ANY(%s)"
 _RANKING = """
-SELECT user_id, score FROM current_score WHERE board = %s AND NOT hidden ORDER BY score DESC, reached_at, user_id
+SELECT user_id, username, score, (extract(epoch FROM reached_at) * 1000000)::bigint
+FROM current_score WHERE board = %s AND NOT hidden ORDER BY score DESC, reached_at, user_id
 """
 _OUTBOX = """
 SELECT count(*), coalesce(max(extract(epoch FROM clock_timestamp() - created_at)), 0)::float8 FROM outbox
@@ -81,8 +86,13 @@ class Truth:
         assert len(leading) == 1, f"{len(leading)} pods of PostgreSQL lead"
         return leading[0]
 
-    async def books(self, users: Sequence[str], keys: Iterable[Key]) -> tuple[Books, list[Place]]:
-        """What PostgreSQL holds of the users and of single updates, and the whole ranking of the board by SQL."""
+    async def boards(self) -> list[str]:
+        """The names of the Scoreboard's boards."""
+        scoreboard = await asyncio.to_thread(self.instance.scoreboard)
+        return [board["name"] for board in scoreboard["spec"]["boards"]]
+
+    async def books(self, users: Sequence[str], keys: Iterable[Key]) -> tuple[Books, dict[str, Ranking]]:
+        """What PostgreSQL holds of the users and of single updates, and the whole ranking of each board by SQL."""
         keys = list(keys)
         log: dict[Key, list[Answer]] = defaultdict(list)
         async with self.database() as connection:
@@ -91,30 +101,52 @@ class Truth:
                 log[Key(user_id, action_id)].append(Answer(score, increase, total))
             rows = await (await connection.execute(_ROWS, [list(users)])).fetchall()
             scores = await (await connection.execute(_SCORES, [BOARD, list(users)])).fetchall()
-            ranking = await (await connection.execute(_RANKING, [BOARD])).fetchall()
-        return Books(log, dict(rows), dict(scores)), [Place(*row) for row in ranking]
+            rankings = {
+                board: _ranking(await (await connection.execute(_RANKING, [board])).fetchall())
+                for board in await self.boards()
+            }
+        return Books(log, dict(rows), dict(scores)), rankings
 
-    async def page(self) -> list[Place]:
-        """The longest page of the board that the API gives. Raises ``httpx.HTTPError`` where it gives none."""
-        answer = await self.client.http.get("/api/v1/scoreboard", params={"limit": PAGE})
+    async def page(self, board: str) -> list[Place]:
+        """The longest page of a board that the API gives. Raises ``httpx.HTTPError`` where it gives none."""
+        answer = await self.client.http.get("/api/v1/scoreboard", params={"board": board, "limit": PAGE})
         answer.raise_for_status()
-        return [Place(row["userId"], row["score"]) for row in answer.json()["rankings"]]
+        return places_of(answer.json()["rankings"])
 
     async def own_page(self, user_id: str) -> Place:
         """What the API says of one user. Raises ``httpx.HTTPError`` where it says nothing."""
         answer = await self.client.http.get(f"/api/v1/scoreboard/users/{user_id}")
         answer.raise_for_status()
-        return Place(user_id, answer.json()["score"])
+        return places_of([answer.json()])[0]
 
-    async def redis_ranking(self) -> list[Place]:
-        """The board's sorted set, whole and in its own order. Raises ``subprocess.CalledProcessError``.
+    async def redis_ranking(self, board: str) -> list[Standing]:
+        """A board's sorted set, whole and in its own order. Raises ``subprocess.CalledProcessError``.
 
         Its scores are negated, its members are the time of the score and the user (docs/architecture.md).
         """
-        epoch = await self.redis("HGET", f"{{board:{BOARD}}}:meta", "epoch")
-        flat = await self.redis("ZRANGE", f"{{board:{BOARD}}}:{epoch}:rank", "0", "-1", "WITHSCORES")
+        epoch = await self.redis("HGET", f"{{board:{board}}}:meta", "epoch")
+        flat = await self.redis("ZRANGE", f"{{board:{board}}}:{epoch}:rank", "0", "-1", "WITHSCORES")
         pairs = zip(flat[::2], flat[1::2], strict=True) if flat and not isinstance(flat[0], list) else flat
-        return [Place(member.partition(":")[2], -int(float(score))) for member, score in pairs]
+        found = []
+        for member, score in pairs:
+            reached_at, _, user_id = member.partition(":")
+            found.append(Standing(user_id, -int(float(score)), int(reached_at)))
+        return found
+
+    async def waiting(self) -> int:
+        """How many events wait in the outbox."""
+        async with self.database() as connection:
+            return (await self.outbox(connection))[0]
+
+    async def dead_letters(self) -> int:
+        """How many messages the dead-letter stream holds. Raises ``httpx.HTTPError`` where nobody says."""
+        secret = await asyncio.to_thread(self.instance.get, "secret", f"{self.instance.name}-client-{OPERATIONS}")
+        password = base64.b64decode(secret["data"]["clientSecret"]).decode()
+        async with Client(self.client.url, OPERATIONS, password) as operations:
+            headers = {"authorization": f"Bearer {await operations.own_token('admin')}"}
+            answer = await operations.http.get("/api/v1/admin/dead-letters", headers=headers)
+            answer.raise_for_status()
+            return int(answer.json()["total"])
 
     async def redis(self, *command: str) -> Any:
         """The answer of a command on the shard that has its key."""
@@ -133,6 +165,11 @@ class Truth:
         row = await (await connection.execute(_OUTBOX)).fetchone()
         assert row is not None
         return int(row[0]), float(row[1])
+
+
+def _ranking(rows: Sequence[TupleRow]) -> Ranking:
+    places = [Place(rank, user_id, username, score) for rank, (user_id, username, score, _) in enumerate(rows, start=1)]
+    return Ranking(places, [Standing(user_id, score, reached_at) for user_id, _, score, reached_at in rows])
 
 
 def is_ready(pod: Object) -> bool:

@@ -13,7 +13,7 @@ import websockets
 from websockets.typing import Subprotocol
 
 from tests.chaos.forward import forwarded
-from tests.chaos.ledger import Place
+from tests.chaos.ledger import Place, places_of
 from tests.support.instance import Instance
 from tests.support.watcher import PROTOCOL
 
@@ -75,7 +75,7 @@ class Seat:
         if message["type"] != "snapshot" or message["board"] != BOARD:
             return
         age = message["epoch"], message["version"]
-        top = [Place(row["userId"], row["score"]) for row in message["rankings"]]
+        top = places_of(message["rankings"])
         if self._age is not None and age < self._age:
             self.violations.append(f"{self.name}: {age} after {self._age}")
         elif age == self._age and top != self.top:

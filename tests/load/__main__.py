@@ -74,7 +74,7 @@ async def bench_all(arena: Arena, options: argparse.Namespace, plan: Plan) -> No
     """Everything, one after the other."""
     await side_by_side(arena, options, plan)
     await bench_read(arena, options, plan)
-    options.overload, options.pods, options.storage = True, options.pods or [1, 2, 3, 4, 6], True
+    options.overload, options.pods, options.storage = True, options.pods or [1, 2, 3, 4, 6, 8], True
     await bench_write(arena, options, plan)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import statistics
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from podium_dev.console import say, stage
 from tests.load.arena import Arena, Entered, Run
@@ -37,14 +37,20 @@ async def all_entered(arena: Arena, contenders: Sequence[Contender], users: int)
         yield entered
 
 
-async def measure_in_turn(entered: Sequence[Entered], load: Load, rounds: int) -> dict[str, list[Run]]:
-    """The same load for everyone, round by round; the runs by contender."""
+async def measure_in_turn(
+    entered: Sequence[Entered], load: Load, rounds: int, *, for_each_process: bool = False
+) -> dict[str, list[Run]]:
+    """The same load for everyone, round by round; the runs by contender.
+
+    ``for_each_process``: as many connections for each of a contender's processes, not for all of them together.
+    """
     runs: dict[str, list[Run]] = {each.name: [] for each in entered}
     kind = f"{load.rate:.0f} requests/s" if load.rate else f"{load.connections} connections"
     for number in range(1, rounds + 1):
         with stage(f"Round {number} of {rounds}, {load.seconds:g} s each, {kind}"):
             for each in entered:
-                run = await each.measure(load)
+                factor = len(each.running.pids) if for_each_process else 1
+                run = await each.measure(replace(load, connections=factor * load.connections))
                 runs[each.name].append(run)
                 say(describe(each.name, run))
     return runs

@@ -34,12 +34,16 @@ async def side_by_side(arena: Arena, contenders: Sequence[Contender], plan: Plan
 
 
 async def by_pods(arena: Arena, counts: Sequence[int], cores: float, plan: Plan) -> list[Row]:
-    """Closed loop with so many processes, each held to ``cores`` as a pod is by its limit; 0 for no limit."""
+    """Closed loop with so many processes, each held to ``cores`` as a pod is by its limit; 0 for no limit.
+
+    Each process has its own connections, as many as a single one has in the other benches.
+    """
     async with all_entered(arena, [podium(count) for count in counts], plan.users) as entered:
         with contextlib.ExitStack() as limits:
             for each in entered if cores else ():
                 limits.enter_context(limited(each.running.pids, cores))
-            runs = await measure_in_turn(entered, Load(plan.seconds, users=Users(plan.users)), plan.rounds)
+            load = Load(plan.seconds, users=Users(plan.users))
+            runs = await measure_in_turn(entered, load, plan.rounds, for_each_process=True)
     return [row_of(name, found) for name, found in runs.items()]
 
 

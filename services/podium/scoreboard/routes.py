@@ -1,6 +1,5 @@
 """HTTP of the scoreboard: validate, ask one object, answer. Reads of the top come from memory."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -12,6 +11,7 @@ from podium.common.problems import FieldError, Problem, StoreUnavailable, docume
 from podium.common.rules import Tier, tier_of
 from podium.common.tokens import bearer
 from podium.scoreboard.domain import Page, Snapshot, Standing, Tops, continued, percentile
+from podium.scoreboard.last_good import LastGood
 from podium.scoreboard.models import ScoreboardAnswer, ScoreboardQuery, StandingAnswer, StandingQuery, StreamQuery
 from podium.scoreboard.representations import document, entity_tag, matches, page_of
 from podium.scoreboard.settings import CacheSettings
@@ -23,6 +23,9 @@ PATH = "/api/v1/scoreboard"
 
 LAST_PAGES: Final = 16
 """Pages beyond a top that a process keeps to answer with while Redis cannot; at most some megabytes."""
+
+LAST_STANDINGS: Final = 2048
+"""Users' places that a process keeps for the same; a kilobyte each, eight with the most neighbours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Reader:
         self._tops = tops
         self._store = store
         self._cached: dict[tuple[str, int], Held] = {}
-        self._last: OrderedDict[tuple[str, int], Page] = OrderedDict()
+        self._pages: LastGood[tuple[str, int], Page] = LastGood(LAST_PAGES)
+        self._standings: LastGood[tuple[str, str, int], bytes] = LastGood(LAST_STANDINGS)
 
     def known(self, board: str) -> str:
         """``board``, if it exists. Raises Problem 400."""
@@ -89,26 +93,35 @@ class Reader:
             page = await self._store.page(board, limit)
         except StoreUnavailable:
             page = None
-        if page is not None and (page.epoch, page.version) >= snapshot.age:
-            self._last[board, limit] = page
-            self._last.move_to_end((board, limit))
-            if len(self._last) > LAST_PAGES:
-                self._last.popitem(last=False)
+        if page is not None and not _older(page, snapshot):
+            self._pages.keep((board, limit), page)
             return page
-        last = self._last.get((board, limit))
+        last = self._pages.get((board, limit))
         if last is None:
             raise unavailable("redis")
         return continued(snapshot, last, limit)
 
     async def standing(self, board: str, user_id: str, around: int) -> bytes:
-        """A user's place. Raises Problem, StoreUnavailable."""
+        """A user's place: from Redis or, while that is away, wiped or older, the last good answer of this process.
+
+        Raises Problem.
+        """
+        key = (self.known(board), user_id, around)
         try:
-            found = await self._store.standing(self.known(board), user_id, around)
+            found = await self._store.standing(*key)
+        except StoreUnavailable:
+            found = None
         except NotProjected:
+            self._standings.forget(key)
             raise Problem("user-unknown", 404, "the user has no score on this board") from None
-        if found is None:
+        if found is not None and not _older(found[0], self._tops.get(board)):
+            body = document(self._standing(*found, user_id))
+            self._standings.keep(key, body)
+            return body
+        last = self._standings.get(key)
+        if last is None:
             raise unavailable("redis")
-        return document(self._standing(*found, user_id))
+        return last
 
     def _standing(self, page: Page, rank: int, players: int, user_id: str) -> Standing:
         own = next(place for place in page.rankings if place.user_id == user_id)
@@ -126,6 +139,11 @@ class Reader:
             epoch=page.epoch,
             version=page.version,
         )
+
+
+def _older(page: Page, snapshot: Snapshot | None) -> bool:
+    """Whether Redis' answer is older than what this process has shown: from a copy that lacks the newest changes."""
+    return snapshot is not None and (page.epoch, page.version) < snapshot.age
 
 
 def once_each(request: Request) -> None:

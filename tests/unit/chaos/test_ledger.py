@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.ledger import Answer, Balance, Books, Key, Ledger, Place, audit, differences
+from tests.chaos.ledger import Answer, Balance, Books, Key, Ledger, Place, Standing, audit, differences, places_of
 
 ANN, BOB = "ann", "bob"
 
@@ -126,11 +126,25 @@ def test_what_users_had_before_is_not_the_ledger_s() -> None:
 
 
 def test_rankings_are_compared_place_by_place() -> None:
-    """Order, scores and length count."""
-    truth = [Place(ANN, 35), Place(BOB, 10)]
+    """Order, names, scores and length count."""
+    truth = [Place(1, ANN, "Ann", 35), Place(2, BOB, "Bob", 10)]
     assert differences("view", truth, truth) == []
     assert differences("view", truth[::-1], truth) == [
-        "view: place 1 shows ('bob', 10), is ('ann', 35)",
-        "view: place 2 shows ('ann', 35), is ('bob', 10)",
+        "view: place 1 shows (2, 'bob', 'Bob', 10), is (1, 'ann', 'Ann', 35)",
+        "view: place 2 shows (1, 'ann', 'Ann', 35), is (2, 'bob', 'Bob', 10)",
     ]
     assert differences("view", truth[:1], truth) == ["view: shows 1 places, there are 2"]
+    assert differences("view", [truth[0]._replace(username="Anne")], truth[:1])
+
+
+def test_equal_scores_are_in_the_order_of_their_times() -> None:
+    """What a store holds differs from the truth where only the time is another."""
+    truth = [Standing(ANN, 10, 1_000_000), Standing(BOB, 10, 2_000_000)]
+    assert differences("store", truth, truth) == []
+    assert differences("store", [truth[0], truth[1]._replace(reached_at=2_000_001)], truth)
+
+
+def test_a_place_is_read_from_the_published_form() -> None:
+    """With its rank, its name and its score."""
+    row = {"userId": ANN, "username": "Ann", "score": 35, "rank": 1}
+    assert places_of([row]) == [Place(1, ANN, "Ann", 35)]
