@@ -3,7 +3,7 @@
 from podium.common.health import Health
 from podium.common.server import run_service
 from podium.scoreboard.app import Settings, create_app, drain
-from podium.scoreboard.websocket_protocol import UVICORN_OPTIONS, FanoutProtocol
+from podium.scoreboard.websocket_protocol import UVICORN_OPTIONS, HandshakeProtocol
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
         settings.process,
         lambda: create_app(settings, health),
         lambda app: drain(app, health, settings.process.drain_seconds),
-        ws=FanoutProtocol,
+        ws=HandshakeProtocol,
         **UVICORN_OPTIONS,
     )
 

@@ -33,6 +33,7 @@ from podium.scoreboard.domain import Tops
 from podium.scoreboard.feed import Feed
 from podium.scoreboard.head import HeadAsGet
 from podium.scoreboard.hub import Hub
+from podium.scoreboard.keeper import Keeper
 from podium.scoreboard.lean import LeanReads
 from podium.scoreboard.lease_store import LeaseStore
 from podium.scoreboard.leases import Limiter
@@ -74,8 +75,9 @@ class Runtime:
         self.board_tops = {board.name: board.top for board in parse_boards(settings.rules.boards)}
         self.tops = Tops()
         watch = settings.watch
-        self.hub = Hub(tick=watch.ws_tick_ms / 1000, heartbeat=watch.ws_heartbeat_seconds, slow=watch.ws_slow_seconds)
-        self.security = SecurityState(on_revoked=self.hub.revoke)
+        self.hub = Hub(tick=watch.ws_tick_ms / 1000)
+        self.keeper = Keeper(self.hub, heartbeat=watch.ws_heartbeat_seconds, slow=watch.ws_slow_seconds)
+        self.security = SecurityState(on_revoked=self.keeper.revoke)
         self.verifier: TokenVerifier = make_verifier(settings.jwt, self.security.is_revoked)
         self.reader: Reader | None = None
         self.seasons: SeasonReader | None = None
@@ -126,14 +128,13 @@ class Runtime:
         engine = make_engine(settings.database, read=True, pool_size=ARCHIVE_CONNECTIONS)
         self.seasons = SeasonReader(self.board_tops, engine)
         self.reader = Reader(self.board_tops, parse_tiers(settings.rules.tiers), self.tops, store)
-        self.gateway = Gateway(self.hub, self.verifier, limiter)
+        self.gateway = Gateway(self.keeper, self.verifier, limiter)
         self.endpoint = WebSocketEndpoint(
             self.gateway, frozenset(self.board_tops), self.default_board(), settings.watch.ws_max_message_bytes
         )
         loops: dict[str, Coroutine[Any, Any, None]] = {
             "broadcast": self.hub.broadcast_loop(),
-            "heartbeat": self.hub.heartbeat_loop(),
-            "sweep": self.hub.sweep_loop(),
+            "keep": self.keeper.run(),
             "read": feed.read_loop(),
             "renew": limiter.renew_loop(),
             "nats": self.follow_nats(feed),
@@ -163,7 +164,7 @@ async def drain(app: FastAPI, health: Health, seconds: float) -> None:
     health.draining = True
     grace = min(ENDPOINT_REMOVAL_SECONDS, seconds / 4)
     await asyncio.sleep(grace)
-    await app.state.runtime.hub.drain(max(0.0, seconds - 2 * grace))
+    await app.state.runtime.keeper.drain(max(0.0, seconds - 2 * grace))
     await asyncio.sleep(grace)  # the last close frames are answered
 
 

@@ -246,4 +246,4 @@ async def _open_stream(gateway: Gateway, request: Request, board: str) -> Respon
     """A stream that holds a lease for as long as it lasts. Raises Problem."""
     claims = gateway.verifier.verify(bearer(request.headers)) if "authorization" in request.headers else None
     lease = await gateway.admit(request.scope, claims)
-    return EventStream(gateway.hub, board, claims, lambda: gateway.dismiss(lease))
+    return EventStream(gateway.keeper, board, claims, lambda: gateway.dismiss(lease))

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from podium.common.tokens import Claims
-from podium.scoreboard.hub import Hub
+from podium.scoreboard.keeper import Keeper
 from podium.scoreboard.representations import Published
 from podium.scoreboard.watcher import Watcher
 
@@ -72,9 +72,11 @@ class StreamWatcher(Watcher):
 class EventStream(Response):
     """A response that lasts as long as its watcher."""
 
-    def __init__(self, hub: Hub, board: str, claims: Claims | None, on_end: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, keeper: Keeper, board: str, claims: Claims | None, on_end: Callable[[], Awaitable[None]]
+    ) -> None:
         super().__init__(headers=HEADERS)
-        self._hub = hub
+        self._keeper = keeper
         self._board = board
         self._claims = claims
         self._on_end = on_end
@@ -88,8 +90,7 @@ class EventStream(Response):
 
     async def _serve(self, receive: Receive, send: Send) -> None:
         watcher = StreamWatcher()
-        if self._claims is not None:
-            self._hub.authenticate(watcher, self._claims.sid, self._claims.exp)
+        hub = self._keeper.hub
         headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 
@@ -97,9 +98,9 @@ class EventStream(Response):
             more = True
             while more:
                 data, more = await watcher.next_bytes()
-                self._hub.blocked(watcher)  # until the transport has taken it
+                hub.blocked(watcher)  # until the transport has taken it
                 await send({"type": "http.response.body", "body": data, "more_body": more})
-                self._hub.drained(watcher)
+                hub.drained(watcher)
 
         async def until_gone() -> None:
             while (await receive())["type"] != "http.disconnect":
@@ -107,11 +108,13 @@ class EventStream(Response):
 
         watcher.writing = asyncio.create_task(write())
         gone = asyncio.create_task(until_gone())
-        self._hub.join(watcher, [self._board])
+        self._keeper.join(watcher, self._board)
+        if self._claims is not None:
+            self._keeper.authenticate(watcher, self._claims.sid, self._claims.exp)
         try:
             await asyncio.wait({watcher.writing, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._hub.leave(watcher)
+            self._keeper.leave(watcher)
             for task in (watcher.writing, gone):
                 task.cancel()
             await asyncio.gather(watcher.writing, gone, return_exceptions=True)

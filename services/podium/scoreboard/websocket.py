@@ -1,6 +1,8 @@
-"""The WebSocket ``/ws/scoreboard``: handshake, messages of the client, and the watcher the hub writes to."""
+"""The WebSocket ``/ws/scoreboard``: handshake, messages of the client, and their end."""
 
-import time
+import asyncio
+from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -11,16 +13,14 @@ from podium.common.client_address import client_ip
 from podium.common.problems import Problem, problem_response
 from podium.common.tokens import Claims, TokenError, TokenInvalid, TokenVerifier
 from podium.scoreboard import metrics
-from podium.scoreboard.hub import GOING_AWAY, Hub
+from podium.scoreboard.connection import Connection, Service
+from podium.scoreboard.keeper import GOING_AWAY, Keeper
 from podium.scoreboard.leases import Lease, Limiter
-from podium.scoreboard.representations import OP_PING, Published, document, frame
-from podium.scoreboard.watcher import Watcher
-from podium.scoreboard.websocket_protocol import EXTENSION, FanoutProtocol
+from podium.scoreboard.websocket_protocol import EXTENSION, HandshakeProtocol
 
 SUBPROTOCOL: Final = "podium.v1"
 BEARER_PREFIX: Final = "bearer."
 TOO_MANY: Final = 4009
-_PING: Final = frame(b"", OP_PING)
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -34,49 +34,17 @@ class MessageError(Exception):
         self.detail = detail
 
 
-class WebSocketWatcher(Watcher):
-    """Writes ready-made frames straight to the connection."""
-
-    kind = "websocket"
-
-    def __init__(self, protocol: FanoutProtocol, hub: Hub) -> None:
-        super().__init__(time.monotonic())
-        self._protocol = protocol
-        protocol.on_blocked = lambda: hub.blocked(self)
-        protocol.on_drained = lambda: hub.drained(self)
-        protocol.on_frame = self._heard
-
-    def _heard(self) -> None:
-        self.last_frame = time.monotonic()
-
-    @property
-    def is_open(self) -> bool:
-        return self._protocol.is_open
-
-    def send(self, published: Published) -> None:
-        self._protocol.write_frame(published.frame)
-
-    def beat(self, heartbeat: bytes) -> None:
-        self._protocol.write_frame(frame(heartbeat) + _PING)
-
-    def close(self, code: int, reason: str, retry_after_ms: int | None = None) -> None:
-        self._protocol.close_now(code, reason)
-
-    def abort(self) -> None:
-        self._protocol.abort_now()
-
-
 class Gateway:
     """Lets watchers in: token, connection limits, drain. Shared by WebSocket and SSE."""
 
-    def __init__(self, hub: Hub, verifier: TokenVerifier, limiter: Limiter) -> None:
-        self.hub = hub
+    def __init__(self, keeper: Keeper, verifier: TokenVerifier, limiter: Limiter) -> None:
+        self.keeper = keeper
         self.verifier = verifier
         self._limiter = limiter
 
     async def admit(self, scope: Scope, claims: Claims | None) -> Lease:
         """A lease for a new connection. Raises Problem: 503 while this pod goes away, 429 at a limit."""
-        if self.hub.draining:
+        if self.keeper.draining:
             metrics.CONNECTIONS_REFUSED.labels("draining").inc()
             raise Problem("dependency-unavailable", 503, "this pod is going away", headers={"Retry-After": "1"})
         lease = await self._limiter.acquire(client_ip(scope), claims.sub if claims else None)
@@ -94,18 +62,22 @@ class Gateway:
         await self._limiter.release(lease)
 
 
-class WebSocketEndpoint:
-    """Serves one connection after another; ``boards`` are the configured ones, ``default`` the one sent at once."""
+class WebSocketEndpoint(Service):
+    """Serves all connections; ``boards`` are the configured ones, ``default`` the one sent at once."""
 
     def __init__(self, gateway: Gateway, boards: frozenset[str], default: str, max_message_bytes: int) -> None:
+        self.hub = gateway.keeper.hub
         self._gateway = gateway
-        self._hub = gateway.hub
+        self._keeper = gateway.keeper
         self._boards = boards
         self._default = default
         self._max_message_bytes = max_message_bytes
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Handshake
 
     async def __call__(self, websocket: WebSocket) -> None:
-        """Handshake, then messages until the connection ends."""
+        """Let a connection in, or say why not; what comes later goes to ``take`` and ``ended``."""
         try:
             claims = self._claims(websocket)
             lease = await self._gateway.admit(websocket.scope, claims)
@@ -114,15 +86,19 @@ class WebSocketEndpoint:
                 metrics.CONNECTIONS_REFUSED.labels("token").inc()
             await websocket.send_denial_response(problem_response(problem))
             return
-        connection = _Connection(self, websocket, lease, claims)
+        connection = None
         try:
             offered = websocket.scope["subprotocols"]
             await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
-            await connection.run()
+            handshake: HandshakeProtocol = websocket.scope["extensions"][EXTENSION]
+            connection = handshake.hand_over(partial(Connection, self))
         except (WebSocketDisconnect, OSError):
-            return  # the ordinary end of a connection
+            pass  # the client did not wait
         finally:
-            await connection.end()
+            if connection is None:
+                await self._gateway.dismiss(lease)
+        if connection is not None:
+            self._open(connection, claims, lease)
 
     def _claims(self, websocket: WebSocket) -> Claims | None:
         """The claims of the offered token, None where none is offered. Raises TokenError."""
@@ -133,46 +109,32 @@ class WebSocketEndpoint:
             raise TokenInvalid("more than one token is offered")
         return self._gateway.verifier.verify(tokens[0].removeprefix(BEARER_PREFIX))
 
+    def _open(self, connection: Connection, claims: Claims | None, lease: Lease) -> None:
+        connection.lease, connection.claims = lease, claims
+        self._keeper.join(connection, self._default)
+        if claims is not None:
+            self._keeper.authenticate(connection, claims.sid, claims.exp)
+        if self._keeper.draining:  # it began during the handshake
+            self._keeper.close(connection, GOING_AWAY, '{"retryAfterMs":500}')
 
-class _Connection:
-    """One open connection."""
+    # An open connection
 
-    def __init__(self, endpoint: WebSocketEndpoint, websocket: WebSocket, lease: Lease, claims: Claims | None) -> None:
-        self._endpoint = endpoint
-        self._hub = endpoint._hub
-        self._websocket = websocket
-        self._lease: Lease | None = lease
-        self._claims = claims
-        self._watcher = WebSocketWatcher(websocket.scope["extensions"][EXTENSION], self._hub)
+    def ended(self, connection: Connection) -> None:
+        """Leave, and give the lease back."""
+        self._keeper.leave(connection)
+        lease, connection.lease = connection.lease, None
+        if lease is not None:
+            self._later(self._gateway.dismiss(lease))
 
-    async def run(self) -> None:
-        """Take messages until the connection ends."""
-        if self._hub.draining:  # it began during the handshake
-            self._watcher.close(GOING_AWAY, '{"retryAfterMs":500}')
-            return
-        if self._claims is not None:
-            self._hub.authenticate(self._watcher, self._claims.sid, self._claims.exp)
-        self._hub.join(self._watcher, [self._endpoint._default])
-        while True:
-            message = await self._websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            try:
-                await self._take(message.get("text"))
-            except MessageError as error:
-                await self._answer({"type": "error", "code": error.code, "detail": error.detail})
+    def take(self, connection: Connection, text: str | None) -> None:
+        """Carry out a client's message, or answer what is wrong with it."""
+        try:
+            self._take(connection, text)
+        except MessageError as error:
+            connection.answer({"type": "error", "code": error.code, "detail": error.detail})
 
-    async def end(self) -> None:
-        """Leave the hub and give the lease back."""
-        self._hub.leave(self._watcher)
-        if self._lease is not None:
-            await self._endpoint._gateway.dismiss(self._lease)
-
-    async def _answer(self, message: dict[str, Any]) -> None:
-        await self._websocket.send_text(document(message).decode())
-
-    async def _take(self, text: str | None) -> None:
-        limit = self._endpoint._max_message_bytes
+    def _take(self, connection: Connection, text: str | None) -> None:
+        limit = self._max_message_bytes
         if text is None:
             raise MessageError("malformed-message", "messages are JSON text, not binary")
         if len(text) > limit or len(text.encode()) > limit:
@@ -183,13 +145,13 @@ class _Connection:
             raise MessageError("malformed-message", "a message is one JSON object") from error
         match message:
             case {"type": "ping"}:
-                await self._answer({"type": "pong"})
+                connection.answer({"type": "pong"})
             case {"type": "subscribe", "boards": boards}:
-                self._hub.subscribe(self._watcher, self._known(boards))
+                self.hub.subscribe(connection, self._known(boards))
             case {"type": "unsubscribe", "boards": boards}:
-                self._hub.unsubscribe(self._watcher, self._known(boards))
+                self.hub.unsubscribe(connection, self._known(boards))
             case {"type": "auth", "token": str(token)}:
-                await self._authenticate(token)
+                self._authenticate(connection, token)
             case {"type": "subscribe" | "unsubscribe"}:
                 raise MessageError("malformed-message", "boards is missing: an array of names of boards")
             case {"type": "auth"}:
@@ -202,25 +164,39 @@ class _Connection:
     def _known(self, boards: object) -> list[str]:
         if not isinstance(boards, list) or not boards or not all(isinstance(board, str) for board in boards):
             raise MessageError("malformed-message", "boards is an array of one or more names of boards")
-        unknown = sorted(set(boards) - self._endpoint._boards)
+        unknown = sorted(set(boards) - self._boards)
         if unknown:
             raise MessageError("board-unknown", f"there is no board {unknown[0][:64]!r}")
         return list(dict.fromkeys(boards))
 
-    async def _authenticate(self, token: str) -> None:
+    def _authenticate(self, connection: Connection, token: str) -> None:
         """Renew the token, or let an anonymous connection become a user's."""
         try:
-            claims = self._endpoint._gateway.verifier.verify(token)
+            claims = self._gateway.verifier.verify(token)
         except TokenError as error:
             raise MessageError(error.slug, error.detail) from error
-        if self._claims is None:
-            assert self._lease is not None
-            self._lease = await self._endpoint._gateway.identify(self._lease, claims)
-            if self._lease is None:
-                metrics.CLOSED.labels(str(TOO_MANY)).inc()
-                self._watcher.close(TOO_MANY, "too many connections of this user")
-                return
-        elif claims.sub != self._claims.sub:
+        if connection.claims is not None and claims.sub != connection.claims.sub:
             raise MessageError("token-invalid", "the token is another user's")
-        self._claims = claims
-        self._hub.authenticate(self._watcher, claims.sid, claims.exp)
+        was_anonymous = connection.claims is None
+        connection.claims = claims
+        self._keeper.authenticate(connection, claims.sid, claims.exp)
+        if was_anonymous:
+            self._later(self._identify(connection, claims))
+
+    async def _identify(self, connection: Connection, claims: Claims) -> None:
+        """Count the connection for its user, too, and end it at the user's limit."""
+        lease, connection.lease = connection.lease, None
+        if lease is None:
+            return  # it ended meanwhile
+        grown = await self._gateway.identify(lease, claims)
+        if grown is None:
+            self._keeper.close(connection, TOO_MANY, "too many connections of this user")
+        elif connection.is_open:
+            connection.lease = grown
+        else:
+            await self._gateway.dismiss(grown)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,62 +1,67 @@
-"""uvicorn's WebSocket protocol with what a fan-out needs: writing a ready-made frame without a task or a copy.
+"""uvicorn's WebSocket protocol for the handshake alone: then the connection is handed over.
 
-It is given to uvicorn as ``ws=``. The ASGI app finds it in ``scope["extensions"]["podium.fanout"]``; the handshake,
-control frames and incoming messages stay uvicorn's and the websockets library's.
+It is given to uvicorn as ``ws=``. The ASGI app finds it in ``scope["extensions"]["podium.handshake"]``, accepts, takes
+the connection with ``hand_over`` and returns; what uvicorn and the library keep for a connection is freed.
 """
 
+import asyncio
 import logging
 import socket
-from asyncio.transports import BaseTransport
-from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from uvicorn._types import ASGISendEvent
-from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.http11 import Request
 
-EXTENSION: Final = "podium.fanout"
+from podium.scoreboard.representations import PLAIN
+
+EXTENSION: Final = "podium.handshake"
 
 SEND_BUFFER_BYTES: Final = 64 * 1024
 """Cap of the kernel's buffer for one connection: without it megabytes vanish there before a reader shows as slow."""
 
-CLOSE_SECONDS: Final = 2.0
-"""How long a peer may take to answer a close before the connection is cut."""
-
-MAX_FRAME_BYTES: Final = 64 * 1024
-"""Larger messages end the connection (1009); between the contract's limit and this one they are only an error."""
-
 UVICORN_OPTIONS: Final[dict[str, Any]] = {
-    "ws_ping_interval": None,  # the hub pings all connections by one timer
+    "ws_ping_interval": None,  # one wheel pings all connections
     "ws_ping_timeout": None,
-    "ws_max_size": MAX_FRAME_BYTES,
-    "ws_per_message_deflate": False,  # a frame is made once for all
+    "ws_per_message_deflate": False,  # negotiated here, so that no message rests on another
 }
 
+_DEFLATE: Final = ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
+"""A frame is made once for everyone, so no message may rest on another."""
 
-class FanoutProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket connection."""
+_Successor = TypeVar("_Successor", bound=asyncio.Protocol, covariant=True)
+
+
+class Takeover(Protocol[_Successor]):
+    """Makes the protocol that has a connection from now on.
+
+    It takes itself out of ``connections`` when the connection is lost, and ends it in order where uvicorn, which finds
+    it there, calls its ``shutdown``.
+    """
+
+    def __call__(self, transport: asyncio.Transport, connections: set[Any], encoding: int) -> _Successor:
+        """``encoding`` is the form in which the client takes messages."""
+
+
+class _Gone:
+    """Stands for the transport in a protocol that has handed it over."""
+
+    def close(self) -> None:
+        """It is somebody else's."""
+
+
+class HandshakeProtocol(WebSocketsSansIOProtocol):
+    """One WebSocket connection until it is open."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # uvicorn logs each handshake with its query string; the access log of the app has what is wanted.
         self.logger = logging.getLogger("podium.websocket")
-        self.logger.setLevel(logging.WARNING)
         # The library logs headers, tokens among them, where it is let.
         self.conn.logger = self.logger
         self.conn.debug = False
-        self.last_frame = self.loop.time()
-        self.on_blocked: Callable[[], None] | None = None
-        self.on_drained: Callable[[], None] | None = None
-        self.on_frame: Callable[[], None] | None = None
-
-    def connection_made(self, transport: BaseTransport) -> None:
-        """Make every byte the socket does not take visible at once."""
-        super().connection_made(transport)
-        self.transport.set_write_buffer_limits(high=0)
-        raw = transport.get_extra_info("socket")
-        if raw is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self.conn.available_extensions = [_DEFLATE]
 
     def handle_connect(self, event: Request) -> None:
         """Show this object to the app."""
@@ -65,58 +70,41 @@ class FanoutProtocol(WebSocketsSansIOProtocol):
             extensions = cast(dict[str, object], self.scope["extensions"])
             extensions[EXTENSION] = self
 
-    def handle_events(self) -> None:
-        """Note that whole frames came, of whatever kind."""
-        if self.conn.events and self.on_frame is not None:
-            self.on_frame()
-        super().handle_events()
-
-    def pause_writing(self) -> None:
-        """The socket stopped taking bytes."""
-        super().pause_writing()
-        if self.on_blocked is not None:
-            self.on_blocked()
-
-    def resume_writing(self) -> None:
-        """The socket took all that waited."""
-        super().resume_writing()
-        if self.on_drained is not None:
-            self.on_drained()
-
     @property
-    def is_open(self) -> bool:
-        """Whether frames may be written: after the handshake, before any close."""
-        return self.handshake_complete and not (self.close_sent or self.disconnected or self.transport.is_closing())
+    def encoding(self) -> int:
+        """The negotiated form of messages to the client: ``PLAIN``, or the window of permessage-deflate in bits."""
+        for extension in self.conn.extensions:
+            if isinstance(extension, PerMessageDeflate):
+                return int(extension.local_max_window_bits)
+        return PLAIN
 
-    def write_frame(self, data: bytes) -> None:
-        """Write whole frames as they are; only while ``is_open``."""
-        self.transport.write(data)
+    def hand_over(self, make: Takeover[_Successor]) -> _Successor | None:
+        """Let the protocol that ``make`` gives have the connection from now on, and return it.
 
-    def close_now(self, code: int, reason: str) -> None:
-        """Send a close frame and end the app's side; the peer has ``CLOSE_SECONDS`` to answer, then it is cut off."""
-        if not self.is_open:
-            return
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
-        self.conn.send_close(code, reason)
-        self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(CLOSE_SECONDS, self.abort_now)
-        # Whoever waits for room to write an answer must learn that there is nobody to answer.
-        self.writable.set()
-
-    def abort_now(self) -> None:
-        """Cut the connection."""
-        self.transport.abort()
+        Only right after the handshake was accepted. None where the connection has ended, or has to, because the client
+        spoke before it was answered (RFC 6455, section 4.1).
+        """
+        transport = self.transport
+        if self.disconnected or transport.is_closing() or not self.handshake_complete:
+            return None
+        if not self.queue.empty() or self.conn.reader.buffer or self.conn.events:
+            self.conn.send_close(1002, "a message before the handshake was over")
+            transport.write(b"".join(self.conn.data_to_send()))
+            return None
+        transport.set_write_buffer_limits(high=0)  # each byte that the socket does not take is told at once
+        raw = transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        connections = cast(set[Any], self.connections)
+        successor = make(transport, connections, self.encoding)
+        transport.set_protocol(successor)
+        connections.discard(self)
+        connections.add(successor)
+        self.transport = cast(asyncio.Transport, _Gone())
+        return successor
 
     async def send(self, message: ASGISendEvent) -> None:
-        """What the app sends by itself; after ``close_now`` there is nobody to send to."""
-        if self.handshake_complete:
-            await self.writable.wait()
-            if self.close_sent:
-                raise ClientDisconnected
+        """What the app sends by itself during the handshake."""
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True  # refused: for uvicorn, too, the handshake is over

@@ -22,7 +22,7 @@ from podium.scoreboard.domain import (
     timestamp,
 )
 from podium.scoreboard.events import decode_event
-from podium.scoreboard.representations import Published, document, entity_tag, frame, matches, page_of
+from podium.scoreboard.representations import PLAIN, Published, document, entity_tag, frame, matches, page_of
 
 MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 USERS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -101,7 +101,7 @@ def test_one_snapshot_has_one_json_for_all_ways() -> None:
     assert event.startswith("event: snapshot\nid: 3:7\ndata: {")
     assert event.endswith("}\n\n")
     data = event.splitlines()[2].removeprefix("data: ")
-    assert published.frame.endswith(data.encode())
+    assert published.frame_for(PLAIN).endswith(data.encode())
     assert msgspec.json.decode(data) == {"type": "snapshot", **msgspec.json.decode(document(page_of(top, 10)))}
     assert msgspec.json.decode(document(page_of(top, 1)))["rankings"] == [
         {"userId": "u1", "username": 'A"n\n', "score": 5, "rank": 1}

@@ -2,51 +2,14 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podium.scoreboard.domain import Snapshot
 from podium.scoreboard.hub import Hub
-from podium.scoreboard.representations import Published
 from podium.scoreboard.watcher import Watcher
-
-
-class Listed(Watcher):
-    """Keeps what it is sent."""
-
-    kind = "test"
-
-    def __init__(self) -> None:
-        super().__init__(time.monotonic())
-        self.got: list[tuple[int, int]] = []
-        self.beats = 0
-        self.closed: tuple[int, str] | None = None
-        self.aborted = False
-
-    @property
-    def is_open(self) -> bool:
-        return self.closed is None and not self.aborted
-
-    def send(self, published: Published) -> None:
-        self.got.append(published.snapshot.age)
-
-    def beat(self, heartbeat: bytes) -> None:
-        self.beats += 1
-
-    def close(self, code: int, reason: str, retry_after_ms: int | None = None) -> None:
-        self.closed = code, reason
-
-    def abort(self) -> None:
-        self.aborted = True
-
-
-def top(version: int, board: str = "default") -> Snapshot:
-    """A snapshot of epoch 1."""
-    return Snapshot(board, 1, version, (), "2026-01-01T00:00:00.000000Z")
+from tests.unit.scoreboard.listed import Listed, top
 
 
 @contextlib.asynccontextmanager
@@ -128,61 +91,6 @@ async def test_unsubscribed_boards_are_not_sent() -> None:
         assert watcher.got == [(1, 1)]
         hub.subscribe(watcher, ["default"])
         assert watcher.got == [(1, 1), (1, 2)]
-
-
-def test_the_sweep_ends_what_must_end() -> None:
-    """4001 for an expired token, 4008 for the slow, the silent are cut; the others stay."""
-    hub = Hub(heartbeat=25, slow=10)
-    fine, expired, slow, silent = Listed(), Listed(), Listed(), Listed()
-    for watcher in (fine, expired, slow, silent):
-        hub.join(watcher, ["default"])
-    now = time.monotonic()
-    hub.authenticate(fine, "s1", 2000.0)
-    hub.authenticate(expired, "s2", 1000.0)
-    slow.busy_since = now - 10.1
-    silent.last_frame = now - 50.1
-    hub.sweep(now, 1000.0)
-    assert (fine.closed, fine.aborted) == (None, False)
-    assert expired.closed is not None
-    assert expired.closed[0] == 4001
-    assert slow.closed is not None
-    assert slow.closed[0] == 4008
-    assert silent.aborted
-    assert len(hub) == 1
-
-
-def test_a_revoked_session_takes_its_watchers_with_it() -> None:
-    """Only those of that session; a renewed watcher belongs to the new one."""
-    hub = Hub()
-    one, other = Listed(), Listed()
-    for watcher in (one, other):
-        hub.join(watcher, ["default"])
-        hub.authenticate(watcher, "old", 2000.0)
-    hub.authenticate(other, "new", 2000.0)
-    hub.revoke("old")
-    assert one.closed == (4001, "the session was revoked")
-    assert other.closed is None
-
-
-async def test_a_heartbeat_goes_to_all_but_the_busy() -> None:
-    """What waits for a busy one says the same."""
-    hub, idle, busy = Hub(), Listed(), Listed()
-    hub.join(idle, ["default"])
-    hub.join(busy, ["default"])
-    hub.blocked(busy)
-    await hub.beat()
-    assert (idle.beats, busy.beats) == (1, 0)
-
-
-@pytest.mark.parametrize("watchers", [0, 1, 50])
-async def test_a_drain_closes_everyone(watchers: int) -> None:
-    """Each with 1001 and a time to come back."""
-    hub, all_of_them = Hub(), [Listed() for _ in range(watchers)]
-    for watcher in all_of_them:
-        hub.join(watcher, ["default"])
-    await hub.drain(0.05)
-    assert all(one.closed and one.closed[0] == 1001 and "retryAfterMs" in one.closed[1] for one in all_of_them)
-    assert len(hub) == 0
 
 
 ACTS = st.lists(st.sampled_from(["offer", "block", "drain", "unsubscribe", "subscribe", "let"]), max_size=40)
