@@ -47,6 +47,7 @@ GO_BATCHED = Contender(
 SCOREBOARD = _podium("scoreboard", module="podium.scoreboard")
 PROJECTOR = _podium("projector", module="podium.scoreboard.projector")
 PLAIN_READ = _podium("fastapi-redis", module="tests.load.opponents.plain_read")
+PLAIN_FANOUT = _podium("fastapi-loop", module="tests.load.opponents.plain_fanout")
 
 
 class Running:
