@@ -104,6 +104,10 @@ bench-write: $(VENV)/.installed ## Score updates beside a Go service (BENCH="--r
 bench-read: $(VENV)/.installed ## Scoreboard reads beside a plain FastAPI + Redis read
 	@$(LOAD) read $(BENCH)
 
+.PHONY: bench-fanout
+bench-fanout: $(VENV)/.installed ## One snapshot to 2,000 and 8,000 WebSockets, beside centrifuge and a bare loop of send()
+	@$(LOAD).fanout $(BENCH)
+
 .PHONY: bench-rebuild
 bench-rebuild: $(VENV)/.installed ## A million users built anew in a wiped Redis, under load; compared with SQL row by row
 	@$(LOAD).rebuild $(BENCH)
