@@ -205,7 +205,7 @@ async def _published(publish: Publish, versions: Iterator[int], rate: float, sec
 def payload(version: int) -> bytes:
     """The message of a projector: a top of ten users, of some 700 bytes, that changes with each version."""
     rankings = tuple(
-        Ranking(f"user-{(version + rank) % 10_000:04d}", f"Player {rank:02d}", 1_000_000 + version - 10 * rank, rank)
+        Ranking(f"u-{(version + rank) % 10_000:04d}", f"P{rank:02d}", 50_000 + version - 10 * rank, rank)
         for rank in range(1, USERS + 1)
     )
     return msgspec.json.encode(Snapshot(BOARD, EPOCH, version, rankings, timestamp(datetime.now(UTC))))

@@ -124,7 +124,7 @@ def test_the_payload_is_a_projectors_snapshot() -> None:
     assert [place.rank for place in snapshot.rankings] == list(range(1, 11))
     assert [place.score for place in snapshot.rankings] == sorted((p.score for p in snapshot.rankings), reverse=True)
     assert len(snapshot.last_updated) == len("2026-01-01T00:00:00.000000Z")
-    assert 650 <= len(data) <= 850
+    assert 680 <= len(data) <= 720
 
 
 def test_the_rate_keeps_the_deliveries() -> None:

@@ -25,12 +25,13 @@
 #define MAX_REQUEST 4096
 #define MAX_LINE 65535
 
-/* One connection. `pending` is its request before the handshake, what its socket did not take after it. */
+/* One connection. `pending` is its request before the handshake, what its socket did not take after it: `length` bytes
+ * behind the first `done`. */
 struct connection {
 	int fd;
-	int place; /* in `open`, -1 before the handshake */
+	int place; /* in `open_connections`, -1 before the handshake */
 	char *pending;
-	size_t length;
+	size_t done, length;
 };
 
 static int epoll;
@@ -72,8 +73,12 @@ static void drop(struct connection *one)
 
 static void keep(struct connection *one, const char *data, size_t length)
 {
-	one->pending = sized(one->pending, one->length + length);
-	memcpy(one->pending + one->length, data, length);
+	if (one->done > one->length) { /* seldom enough that moving costs little for each byte */
+		memmove(one->pending, one->pending + one->done, one->length);
+		one->done = 0;
+	}
+	one->pending = sized(one->pending, one->done + one->length + length);
+	memcpy(one->pending + one->done + one->length, data, length);
 	one->length += length;
 }
 
@@ -98,14 +103,15 @@ static void give(struct connection *one, const char *data, size_t length)
 /* Send what waited. */
 static void go_on(struct connection *one)
 {
-	ssize_t sent = send(one->fd, one->pending, one->length, MSG_DONTWAIT | MSG_NOSIGNAL);
+	ssize_t sent = send(one->fd, one->pending + one->done, one->length, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (sent <= 0)
 		return;
+	one->done += sent;
 	one->length -= sent;
-	memmove(one->pending, one->pending + sent, one->length);
 	if (one->length == 0) {
 		free(one->pending);
 		one->pending = NULL;
+		one->done = 0;
 		watch(EPOLL_CTL_MOD, one, one->fd, EPOLLIN);
 	}
 }
