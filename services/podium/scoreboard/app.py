@@ -148,6 +148,7 @@ class Runtime:
             for task in self.tasks:
                 task.cancel()
             await asyncio.gather(*self.tasks, return_exceptions=True)
+            await self.endpoint.close()
             with suppress(*OUTAGE):
                 await redis.aclose()
             await engine.dispose()

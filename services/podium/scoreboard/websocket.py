@@ -196,6 +196,10 @@ class WebSocketEndpoint(Service):
         else:
             await self._gateway.dismiss(grown)
 
+    async def close(self) -> None:
+        """Wait until the leases of connections that ended are given back."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
