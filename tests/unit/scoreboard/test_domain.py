@@ -127,6 +127,8 @@ def test_if_none_match() -> None:
         {"reachedAt": "2026-01-01T00:00:00"},
         {"reachedAt": "0001-01-01T00:00:00Z"},
         {"reachedAt": "2300-01-01T00:00:00Z"},
+        {"acceptedAt": "0001-01-01T00:00:00+14:00"},
+        {"acceptedAt": "9999-12-31T23:59:59-14:00"},
         {"userId": ""},
         {"board": "No Such Board"},
         {"hidden": "no"},
