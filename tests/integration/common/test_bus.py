@@ -38,7 +38,7 @@ async def test_a_dead_letter_gives_the_server_no_orders(nats_settings: NatsSetti
 async def test_a_header_that_cannot_be_sent_holds_no_message_back(nats_settings: NatsSettings) -> None:
     """The server stores any name; the client library sends only tokens."""
     async with await connect(nats_settings, "test") as bus:
-        await _publish_raw(nats_settings, SCORE_UPDATED, b"NATS/1.0\r\nno token: 1\r\nColor: red\r\n\r\n", b"poison")
+        await _publish_raw(nats_settings, SCORE_UPDATED, b"NATS/1.0\r\nno(token): 1\r\nColor: red\r\n\r\n", b"poison")
         subscription = await bus.pull("test", SCORE_UPDATED)
         (message,) = await subscription.fetch(1, timeout=5)
         await bus.dead_letter("test", message, "cannot be read")
