@@ -65,6 +65,8 @@ class Report:
     p99_ms: float
     max_ms: float
     refused_p99_ms: float
+    late_p99_ms: float
+    """How long after its time a request was begun; part of the latencies of an open loop."""
     statuses: Mapping[str, int]
     errors: Mapping[str, int]
     retry_after: int
@@ -123,6 +125,7 @@ def _report(document: Mapping[str, Any]) -> Report:
         p99_ms=document["p99Ms"],
         max_ms=document["maxMs"],
         refused_p99_ms=document["refusedP99Ms"],
+        late_p99_ms=document["lateP99Ms"],
         statuses=document["statuses"],
         errors=document["errors"],
         retry_after=document["retryAfter"],

@@ -67,6 +67,7 @@ class Overload:
     shed_properly: bool
     p99_ms: float
     shed_p99_ms: float
+    late_p99_ms: float
     memory_mb: Sequence[float]
     correct: bool
 
@@ -82,6 +83,7 @@ class Overload:
             "acceptedP99Ms": self.p99_ms,
             "p99Ratio": self.p99_ms / self.normal_p99_ms,
             "shedP99Ms": self.shed_p99_ms,
+            "generatorLateP99Ms": self.late_p99_ms,
             "memoryFirstMB": self.memory_mb[0],
             "memoryMaxMB": max(self.memory_mb),
             "memoryLastMB": self.memory_mb[-1],
@@ -112,6 +114,7 @@ async def overload(arena: Arena, plan: Plan, seconds: float) -> Overload:
         shed_properly=report.refused == shed == report.retry_after and not report.errors,
         p99_ms=report.p99_ms,
         shed_p99_ms=report.refused_p99_ms,
+        late_p99_ms=report.late_p99_ms,
         memory_mb=memory.values,
         correct=run.correct,
     )

@@ -38,6 +38,9 @@ class _Event(msgspec.Struct, rename="camel"):
     updates: list[_Entry]
 
 
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Times that have a window in every time zone."""
+
 _decoder = msgspec.json.Decoder(_Event)
 
 
@@ -81,6 +84,8 @@ def parse_event(payload: bytes) -> Event:
             continue
         if entry.accepted_at is None or entry.accepted_at.tzinfo is None or entry.score_increase is None:
             raise MalformedEvent("an update lacks acceptedAt or scoreIncrease")
+        if not _EARLIEST <= entry.accepted_at < _LATEST:
+            raise MalformedEvent("acceptedAt is out of range")
         if "\0" in entry.board or "\0" in entry.user_id:
             raise MalformedEvent("an id holds a NUL character")
         updates.append(

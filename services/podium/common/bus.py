@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -56,6 +57,9 @@ MAX_ACK_PENDING = 4096
 PUBLISH_TIMEOUT_SECONDS = 2.0
 
 OUTAGE = (nats.errors.Error, OSError, TimeoutError)
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""A token of RFC 9110, section 5.6.2."""
 
 _log = structlog.get_logger("podium.bus")
 
@@ -203,12 +207,14 @@ class Bus:
     async def dead_letter(self, consumer: str, message: Msg, reason: str) -> None:
         """Move a message that fails by itself to the dead-letter stream, then end its delivery.
 
-        The message id is derived from the stream sequence, so a repeat stores it once. Raises StoreUnavailable.
+        The message id is derived from the stream sequence, so a repeat stores it once. Headers whose names cannot be
+        sent, which NATS does not check, are left out. Raises StoreUnavailable.
         """
         meta = message.metadata
         headers = {
             f"Podium-Original-{name}" if is_order(name) else name: value
             for name, value in (message.headers or {}).items()
+            if _HEADER_NAME.fullmatch(name)
         }
         headers |= {
             "Podium-Reason": reason,

@@ -25,6 +25,8 @@ _AWAY = (
     "57P",  # operator intervention: shut-down, crash, cannot connect now
     "53",  # insufficient resources
     "25006",  # read-only transaction: this is no longer the primary
+    "28",  # the log-in was refused: a password that is being changed
+    "3D000",  # there is no such database: one that is being restored
 )
 """SQLSTATE prefixes that say the server, not the statement, is at fault (PostgreSQL documentation, appendix A)."""
 

@@ -127,7 +127,9 @@ class Runtime:
         self.feed = feed = Feed(list(self.board_tops), store, self.tops, self.hub)
         engine = make_engine(settings.database, read=True, pool_size=ARCHIVE_CONNECTIONS)
         self.seasons = SeasonReader(self.board_tops, engine)
-        self.reader = Reader(self.board_tops, parse_tiers(settings.rules.tiers), self.tops, store)
+        self.reader = Reader(
+            self.board_tops, parse_tiers(settings.rules.tiers), self.tops, store, self.security.is_restricted
+        )
         self.gateway = Gateway(self.keeper, self.verifier, limiter)
         self.endpoint = WebSocketEndpoint(
             self.gateway, frozenset(self.board_tops), self.default_board(), settings.watch.ws_max_message_bytes

@@ -4,7 +4,7 @@ The order is ``score DESC, reached_at ASC, user_id ASC``. In Redis it is the sor
 the negated score, its member the time in microseconds, 16 digits, and the user id, so equal scores compare by bytes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Final, NamedTuple
@@ -126,19 +126,23 @@ def percentile(rank: int, players: int) -> float:
     return 100.0 if players <= 1 else round(100 * (players - rank) / (players - 1), 2)
 
 
-def continued(snapshot: Snapshot, page: Page, limit: int) -> Page:
+def continued(
+    snapshot: Snapshot, page: Page, limit: int, is_restricted: Callable[[str], bool] = lambda _: False
+) -> Page:
     """The places of ``snapshot``, and below them those of an older ``page``: the last good answer; it never goes back.
 
-    Users who have left the top since are not in it until the page can be read again.
+    Users who have left the top since are not in it until the page can be read again, nor are those who are restricted:
+    they may have been banned or hidden since.
     """
-    if page.epoch == snapshot.epoch and page.version == snapshot.version:
-        return page
-    shown = {place.user_id for place in snapshot.rankings}
-    below = [place for place in page.rankings[len(snapshot.rankings) :] if place.user_id not in shown]
-    first = len(snapshot.rankings) + 1
-    rest = (Ranking(one.user_id, one.username, one.score, rank) for rank, one in enumerate(below, first))
-    rankings = (*snapshot.rankings, *rest)[:limit]
-    return Page(rankings, snapshot.last_updated, snapshot.board, snapshot.epoch, snapshot.version)
+    of_page = page.epoch, page.version
+    top = snapshot.rankings if of_page < snapshot.age else ()
+    shown = {place.user_id for place in top}
+    below = [
+        place for place in page.rankings[len(top) :] if place.user_id not in shown and not is_restricted(place.user_id)
+    ]
+    rest = (Ranking(one.user_id, one.username, one.score, rank) for rank, one in enumerate(below, len(top) + 1))
+    updated = snapshot.last_updated if top else page.last_updated
+    return Page((*top, *rest)[:limit], updated, snapshot.board, *max(of_page, snapshot.age))
 
 
 class Tops:

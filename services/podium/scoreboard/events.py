@@ -31,6 +31,8 @@ class ScoreUpdate(msgspec.Struct, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         if not 0 <= self.reached_micros < MICROS_LIMIT:
             raise ValueError("reachedAt is out of range")
+        if self.accepted_at is not None and not 0 <= micros(self.accepted_at) < MICROS_LIMIT:
+            raise ValueError("acceptedAt is out of range")
 
     @property
     def reached_micros(self) -> int:

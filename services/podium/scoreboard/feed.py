@@ -78,21 +78,25 @@ class Feed:
             await asyncio.sleep(READ_SECONDS)
 
     async def read(self) -> None:
-        """Read each board's top once."""
-        try:
-            for board in self._boards:
-                held = self._tops.get(board)
+        """Read each board's top once; boards on nodes of Redis that are there are read whatever the others do."""
+        away = False
+        for board in self._boards:
+            held = self._tops.get(board)
+            try:
                 found = await self._store.top(board)
-                if found is not None and self.take(found) and held is not None:
-                    metrics.FEED_STALE.inc()
-                await self._notice_older(board, found, held)
-        except StoreUnavailable:
-            if not self.redis_away:
-                _log.warning("redis is away, tops come by messages alone")
-            self.redis_away = True
-        else:
-            self.redis_away = False
-            self.redis_reached = True
+            except StoreUnavailable:
+                away = True
+                continue
+            except ValueError as error:  # no script wrote it; the next change of the top will
+                _log.error("a top cannot be read", board=board, error=str(error))
+                continue
+            if found is not None and self.take(found) and held is not None:
+                metrics.FEED_STALE.inc()
+            await self._notice_older(board, found, held)
+        if away and not self.redis_away:
+            _log.warning("redis is away, tops come by messages alone")
+        self.redis_away = away
+        self.redis_reached = self.redis_reached or not away
 
     async def _notice_older(self, board: str, found: Snapshot | None, held: Snapshot | None) -> None:
         """Ask for a rebuild where Redis stays behind what watchers have seen and no projector noticed."""

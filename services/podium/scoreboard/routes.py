@@ -28,6 +28,10 @@ LAST_STANDINGS: Final = 2048
 """Users' places that a process keeps for the same; a kilobyte each, eight with the most neighbours."""
 
 
+SWAP_SECONDS: Final = 5.0
+"""How long an answer of the former epoch stands in for one of the present."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """A representation that is kept: of which snapshot, its bytes, its validator."""
@@ -40,14 +44,22 @@ class Held:
 class Reader:
     """Answers reads. ``board_tops`` gives the size of each board's top."""
 
-    def __init__(self, board_tops: Mapping[str, int], tiers: Sequence[Tier], tops: Tops, store: RankingStore) -> None:
+    def __init__(
+        self,
+        board_tops: Mapping[str, int],
+        tiers: Sequence[Tier],
+        tops: Tops,
+        store: RankingStore,
+        is_restricted: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._board_tops = board_tops
         self._tiers = tiers
         self._tops = tops
         self._store = store
+        self._is_restricted = is_restricted
         self._cached: dict[tuple[str, int], Held] = {}
         self._pages: LastGood[tuple[str, int], Page] = LastGood(LAST_PAGES)
-        self._standings: LastGood[tuple[str, str, int], bytes] = LastGood(LAST_STANDINGS)
+        self._standings: LastGood[tuple[str, str, int], Standing] = LastGood(LAST_STANDINGS)
 
     def known(self, board: str) -> str:
         """``board``, if it exists. Raises Problem 400."""
@@ -97,9 +109,10 @@ class Reader:
             self._pages.keep((board, limit), page)
             return page
         last = self._pages.get((board, limit))
-        if last is None:
+        # After a swap it may be of another season; for moments it stands for an epoch that shards do not all have yet.
+        if last is None or (last.answer.epoch != snapshot.epoch and last.seconds > SWAP_SECONDS):
             raise unavailable("redis")
-        return continued(snapshot, last, limit)
+        return continued(snapshot, last.answer, limit, self._is_restricted)
 
     async def standing(self, board: str, user_id: str, around: int) -> bytes:
         """A user's place: from Redis or, while that is away, wiped or older, the last good answer of this process.
@@ -107,21 +120,26 @@ class Reader:
         Raises Problem.
         """
         key = (self.known(board), user_id, around)
+        snapshot = self._tops.get(board)
         try:
             found = await self._store.standing(*key)
         except StoreUnavailable:
             found = None
-        except NotProjected:
-            self._standings.forget(key)
-            raise Problem("user-unknown", 404, "the user has no score on this board") from None
-        if found is not None and not _older(found[0], self._tops.get(board)):
-            body = document(self._standing(*found, user_id))
-            self._standings.keep(key, body)
-            return body
+        except NotProjected as unknown:
+            if not _is_older(unknown.age, snapshot):
+                self._standings.forget(key)
+                raise Problem("user-unknown", 404, "the user has no score on this board") from None
+            found = None
+        if found is not None and not _older(found[0], snapshot):
+            standing = self._standing(*found, user_id)
+            self._standings.keep(key, standing)
+            return document(standing)
         last = self._standings.get(key)
-        if last is None:
+        if last is None or any(self._is_restricted(place.user_id) for place in last.answer.neighbours):
             raise unavailable("redis")
-        return last
+        if snapshot is not None and last.answer.epoch != snapshot.epoch and last.seconds > SWAP_SECONDS:
+            raise unavailable("redis")
+        return document(last.answer)
 
     def _standing(self, page: Page, rank: int, players: int, user_id: str) -> Standing:
         own = next(place for place in page.rankings if place.user_id == user_id)
@@ -143,7 +161,11 @@ class Reader:
 
 def _older(page: Page, snapshot: Snapshot | None) -> bool:
     """Whether Redis' answer is older than what this process has shown: from a copy that lacks the newest changes."""
-    return snapshot is not None and (page.epoch, page.version) < snapshot.age
+    return _is_older((page.epoch, page.version), snapshot)
+
+
+def _is_older(age: tuple[int, int], snapshot: Snapshot | None) -> bool:
+    return snapshot is not None and age < snapshot.age
 
 
 def once_each(request: Request) -> None:

@@ -64,8 +64,12 @@ class Gate:
             return await call()
 
     async def together(self, calls: Iterable[Callable[[], Awaitable[_Answer]]]) -> list[_Answer]:
-        """Make calls side by side; answers in their order. The first that fails is raised."""
-        return list(await asyncio.gather(*(self(call) for call in calls)))
+        """Make calls side by side; answers in their order. The first that failed is raised, when all have ended."""
+        answers = await asyncio.gather(*(self(call) for call in calls), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return cast(list[_Answer], answers)
 
 
 class Script:

@@ -34,7 +34,11 @@ class Superseded(Exception):
 
 
 class NotProjected(Exception):
-    """The user is unknown on the board, or hidden."""
+    """The user is unknown on the board, or hidden, as of the ranking's ``age``: (epoch, version)."""
+
+    def __init__(self, user_id: str, age: tuple[int, int]) -> None:
+        super().__init__(user_id)
+        self.age = age
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +100,22 @@ class Shards:
         self._gate = gate
 
     async def apply(
-        self, board: str, shards: int, writer: str, updates: Sequence[ScoreUpdate], only: int | None = None
-    ) -> Written:
-        """Write updates to their shards. Raises NoRanking where a shard has no ranking to write to.
+        self,
+        board: str,
+        shards: int,
+        writer: str,
+        updates: Sequence[ScoreUpdate],
+        only: int | None,
+        written: Written,
+    ) -> None:
+        """Write updates to their shards, and note in ``written`` what was done, also where some shards are away.
 
-        With ``only`` they go to that epoch alone, and nowhere where it is superseded.
+        With ``only`` they go to that epoch alone, and nowhere where it is superseded. Raises NoRanking where a shard
+        has no ranking to write to.
         """
         groups: dict[int, list[ScoreUpdate]] = {}
         for one in updates:
             groups.setdefault(shard_of(one.user_id, shards), []).append(one)
-        written = Written()
 
         async def one_shard(shard: int, part: Sequence[ScoreUpdate]) -> None:
             for start in range(0, len(part), UPDATES_PER_CALL):
@@ -114,7 +124,6 @@ class Shards:
 
         async with outage_mapped("apply"):
             await self._gate.together(partial(one_shard, shard, part) for shard, part in groups.items())
-        return written
 
     async def _apply_part(
         self, place: Place, writer: str, updates: Sequence[ScoreUpdate], only: int | None, written: Written
@@ -194,15 +203,18 @@ class Shards:
 
     async def standing(
         self, board: str, shards: int, epoch: int, user_id: str, around: int
-    ) -> tuple[int, int, tuple[Ranking, ...]] | None:
-        """Rank, players and the places around a user; None where a shard lacks the epoch. Raises NotProjected."""
+    ) -> tuple[int, int, tuple[Ranking, ...]] | tuple[()] | None:
+        """Rank, players and the places around a user.
+
+        () where the user is unknown or hidden, None where a shard lacks the epoch.
+        """
         home = Place(board, shard_of(user_id, shards), shards)
         async with outage_mapped("standing"):
             own = await self._find(self._redis, [home.meta], home.prefix, epoch, user_id)
             if own is None:
                 return None
             if not own:
-                raise NotProjected(user_id)
+                return ()
             member, score, username = own
             found = await self._everywhere(
                 board, shards,

@@ -25,6 +25,7 @@ from podium.scoreboard.shards import (
     Offer,
     Shards,
     Superseded,
+    Written,
     counted,
     update_arguments,
 )
@@ -137,14 +138,29 @@ class RankingStore:
         self._layouts[board] = shards
         return shards
 
+    async def _check_layout(self, board: str, shards: int) -> None:
+        """Raise Moved where the board's head knows nothing of the layout that was written to.
+
+        It may be one of a rebuild that was given up, or of a head that was lost: its shards still take writes.
+        """
+        state = await self.state(board)
+        known = {state.shards if state.epoch else 0, state.building_shards if state.building else 0}
+        if shards not in known:
+            raise Moved(board)
+
     async def _apply_to(
         self, board: str, shards: int, top: int, writer: str, updates: Sequence[ScoreUpdate], only: int | None = None
     ) -> Applied:
         if shards == 1:
             applied, elsewhere = await self._apply_whole(board, top, writer, updates, only)
         else:
-            written = await self._shards.apply(board, shards, writer, updates, only)
-            shown = await self.offer(board, top, written.offers)
+            written = Written()
+            try:
+                await self._shards.apply(board, shards, writer, updates, only, written)
+            finally:
+                shown = await self.offer(board, top, written.offers)
+            if only is None:
+                await self._check_layout(board, shards)
             applied, elsewhere = (
                 Applied(shown.epoch, shown.version, shown.snapshot, written.writes, written.ahead),
                 written.elsewhere,
@@ -255,7 +271,7 @@ class RankingStore:
     async def settle(self, board: str, top: int, state: BoardState) -> tuple[Applied, bool]:
         """Finish what a projector left undone on shards: promote, empty old ones, offer what the head lacks.
 
-        Answers the head's state, and whether every shard has the current epoch.
+        Answers the head's state, and whether every shard has the current epoch, and none an older copy of it.
         """
         if state.epoch is None:
             return Applied(None, 0, None), True
@@ -266,17 +282,20 @@ class RankingStore:
                 await cast(Awaitable[Any], self._redis.hdel(Place(board).meta, "retiring"))
         if state.shards == 1:
             return Applied(None, 0, None), True
-        versions = await self._shards.settle(board, state.shards, state.epoch)
         async with outage_mapped("settle"):
             key = f"{Place(board).prefix}{state.epoch}:offers"
-            known = await cast(Awaitable[Any], self._redis.hgetall(key))
-        late = [
-            place
-            for place, version in zip(places(board, state.shards), versions, strict=True)
-            if version is not None and version > int(known.get(str(place.shard).encode(), 0))
-        ]
+            offered = await cast(Awaitable[Any], self._redis.hgetall(key))
+        known = {int(shard): int(version) for shard, version in offered.items()}
+        # Asked after the head, so one that is behind it has lost what it had offered.
+        versions = await self._shards.settle(board, state.shards, state.epoch)
+        late, whole = [], True
+        for place, version in zip(places(board, state.shards), versions, strict=True):
+            if version is None or version < known.get(place.shard, 0):
+                whole = False
+            elif version > known.get(place.shard, 0):
+                late.append(place)
         offers = await self._gate.together(partial(self._shards.offer_of, place, state.epoch) for place in late)
-        return await self.offer(board, top, offers), None not in versions
+        return await self.offer(board, top, offers), whole
 
     async def resize(self, board: str, top: int) -> bytes | None:
         """Make the stored top ``top`` places long, and right; answers the snapshot where that changed it."""
@@ -335,15 +354,15 @@ class RankingStore:
                 )
             if answer is None:
                 return None
-            if not answer:
-                raise NotProjected(user_id)
-            epoch, version, updated, shards = answer[:4]
-            found: tuple[int, int, tuple[Ranking, ...]] | None
+            epoch, version, updated, shards, *own = answer
+            found: tuple[int, int, tuple[Ranking, ...]] | tuple[()] | None
             if int(shards) == 1:
-                found = int(answer[4]), int(answer[5]), _places.decode(answer[6])
+                found = (int(own[0]), int(own[1]), _places.decode(own[2])) if own else ()
             else:
                 found = await self._shards.standing(board, int(shards), int(epoch), user_id, around)
-            if found is not None:
+            if found == ():
+                raise NotProjected(user_id, (int(epoch), int(version)))
+            if found:
                 rank, players, rankings = found
                 return Page(rankings, updated.decode(), board, int(epoch), int(version)), rank, players
         return None

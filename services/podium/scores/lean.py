@@ -27,7 +27,7 @@ from podium.common.tokens import CACHE_TOKENS, Claims, TokenVerifier, parse_bear
 from podium.scores.domain import Update
 from podium.scores.domain_body import MAX_BODY_BYTES, MalformedBody, parse_body
 from podium.scores.domain_rules import Rules
-from podium.scores.gate import SCOPE, device_info
+from podium.scores.gate import MAX_DEVICE_CHARACTERS, SCOPE, device_info
 from podium.scores.nonces import nonce_key
 
 PATH: Final = "/api/v1/scores/update"
@@ -37,6 +37,7 @@ _UNSAMPLED: Final = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{1
 _BASE_START: Final = f'"@method": POST\n"@path": {PATH}\n"content-digest": '.encode()
 
 _device = lru_cache(maxsize=4096)(lambda agent: device_info(agent.decode("latin-1")))
+"""By the first ``MAX_DEVICE_CHARACTERS`` of the header, so that what is kept is small."""
 
 
 class Known:
@@ -131,7 +132,7 @@ class Recognizer:
             digest,
             self._rules.assess(parsed.action_type, parsed.data),
             normal_address(client.decode("latin-1") if client else peer[0] if peer else ""),
-            _device(agent) if agent else None,
+            _device(agent[:MAX_DEVICE_CHARACTERS]) if agent else None,
             signature.decode("ascii"),
             None,
             trace_id,

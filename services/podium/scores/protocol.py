@@ -70,10 +70,13 @@ class LeanUpdates:
             self._next_turns = asyncio.get_running_loop().call_soon(self._give_turns)
 
     def _give_turns(self) -> None:
-        for _ in range(min(len(self._parked), TURNS)):
-            self._parked.popleft().take_turn()
-        again = bool(self._parked)
-        self._next_turns = asyncio.get_running_loop().call_soon(self._give_turns) if again else None
+        self._next_turns = None
+        try:
+            for _ in range(min(len(self._parked), TURNS)):
+                self._parked.popleft().take_turn()
+        finally:
+            if self._parked and self._next_turns is None:
+                self._next_turns = asyncio.get_running_loop().call_soon(self._give_turns)
 
 
 class _Ignored:
@@ -207,6 +210,7 @@ class UpdateProtocol(HttpToolsProtocol):
         self._lean: LeanUpdates | None = self.app_state.get(STATE)
         self._is_lean = False
         self._parts: list[bytes] = []
+        self._size = 0
 
     # Parser callbacks, in the order in which they come.
     def on_message_begin(self) -> None:
@@ -229,7 +233,7 @@ class UpdateProtocol(HttpToolsProtocol):
             and parser.get_http_version() == "1.1"
         )
         if self._is_lean:
-            self._parts = []
+            self._parts, self._size = [], 0
         else:
             self._go_the_usual_way()
 
@@ -238,7 +242,8 @@ class UpdateProtocol(HttpToolsProtocol):
             super().on_body(body)
             return
         self._parts.append(body)
-        if len(self._parts) > 1 and sum(map(len, self._parts)) > MAX_BODY_BYTES:
+        self._size += len(body)
+        if self._size > MAX_BODY_BYTES and len(self._parts) > 1:
             self._go_the_usual_way()
 
     def on_message_complete(self) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 from podium.common.seasons import GATE, SEASON_BITS
 
+# The lock is more than an order: a repeat of an update that only locks writes to the database's log as well, so its
+# answer, too, waits until the standby has all that it tells of.
 LOCK_PLAYERS = f"""
 SELECT user_id, total_actions, recent, action_times, restriction, restricted_until
 FROM player WHERE user_id = ANY(string_to_array($1, $2)) AND (SELECT pg_advisory_xact_lock_shared({GATE})) IS NOT NULL

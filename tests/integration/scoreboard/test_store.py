@@ -14,7 +14,7 @@ from podium.scoreboard.domain import Ranking, Row, row_of
 from podium.scoreboard.events import ScoreUpdate
 from podium.scoreboard.layout import Place
 from podium.scoreboard.lease_store import LeaseStore
-from podium.scoreboard.store import NoRanking, RankingStore, Superseded
+from podium.scoreboard.store import NoRanking, NotProjected, RankingStore, Superseded
 from tests.integration.scoreboard.support import running_game, running_projector, until
 
 NOW = "2026-01-01T00:00:00.000000Z"
@@ -132,6 +132,47 @@ async def test_a_rebuild_that_was_overtaken_cannot_be_swapped_in(redis: RedisClu
     with pytest.raises(Superseded):
         await store.swap("default", 10, 2, WRITER, [2], NOW)
     await store.swap("default", 10, 2, WRITER, [1], NOW)
+
+
+async def test_a_layout_that_the_board_does_not_know_keeps_no_update(redis: RedisCluster) -> None:
+    """Its shards would take updates for ever; who knows them by a rebuild that was given up finds the way back."""
+    projector, builder = RankingStore(redis), RankingStore(redis)
+    now = datetime.now(UTC)
+    assert await builder.begin("default", 1, shards=3)
+    await projector.apply("default", 10, WRITER, [ScoreUpdate("default", "a", "A", 1, 1, now)])
+    assert await builder.begin("default", 2, shards=1)
+    await projector.apply("default", 10, WRITER, [ScoreUpdate("default", "b", "B", 2, 1, now)])
+    await builder.swap("default", 10, 2, "builder", [0], NOW)
+    assert [one.user_id for one in await builder.places("default", 10)] == ["b"]
+
+
+async def test_a_shard_that_went_back_is_not_whole(redis: RedisCluster) -> None:
+    """Its head has seen more of it than it has: it is a copy that lacks the newest writes."""
+    store = RankingStore(redis)
+    now = datetime.now(UTC)
+    assert await store.begin("default", 1, shards=3)
+    await store.swap("default", 10, 1, WRITER, [0, 0, 0], NOW)
+    keys = [key async for key in redis.scan_iter(match="{board:default:3.*}:*")]
+    copy = {key: await redis.dump(key) or b"" for key in keys}
+    await store.apply("default", 10, WRITER, [ScoreUpdate("default", f"u{n}", "U", n, 1, now) for n in range(30)])
+    _, whole = await store.settle("default", 10, await store.state("default"))
+    assert whole
+    for key, value in copy.items():
+        await redis.restore(key, 0, value, replace=True)
+    _, whole = await store.settle("default", 10, await store.state("default"))
+    assert not whole
+
+
+async def test_who_is_unknown_is_unknown_as_of_a_version(redis: RedisCluster) -> None:
+    """So an older copy's ignorance is told from the truth."""
+    store = RankingStore(redis)
+    for shards in (1, 3):
+        board = f"b{shards}"
+        assert await store.begin(board, 1, shards=shards)
+        await store.swap(board, 10, 1, WRITER, [0] * shards, NOW)
+        with pytest.raises(NotProjected) as unknown:
+            await store.standing(board, "nobody", 5)
+        assert unknown.value.age == (1, 1)
 
 
 async def test_old_epochs_leave_nothing_behind(redis: RedisCluster) -> None:

@@ -39,8 +39,9 @@ func load(config Config, requests *requests) (Report, error) {
 }
 
 func (w *worker) send(requests *requests, intended time.Time) {
+	begun := time.Now()
 	got, err := w.connection.exchange(requests)
-	w.results.add(got, err, intended, time.Now())
+	w.results.add(got, err, intended, begun, time.Now())
 	if err != nil {
 		time.Sleep(time.Millisecond) // a server that is away must not be hammered
 	}

@@ -11,6 +11,7 @@ type results struct {
 	begin      time.Time
 	accepted   []time.Duration
 	refused    []time.Duration
+	late       []time.Duration
 	statuses   map[int]int
 	errors     map[string]int
 	retryAfter int
@@ -32,6 +33,8 @@ type Report struct {
 	P99Ms             float64        `json:"p99Ms"`
 	MaxMs             float64        `json:"maxMs"`
 	RefusedP99Ms      float64        `json:"refusedP99Ms"`
+	// LateP99Ms is how long after its time a request was begun: by the generator's own delays, and for want of a free connection.
+	LateP99Ms         float64        `json:"lateP99Ms"`
 	Statuses          map[string]int `json:"statuses"`
 	Errors            map[string]int `json:"errors"`
 	// RetryAfter counts the answers that carry Retry-After.
@@ -45,7 +48,7 @@ func newResults(begin time.Time) results {
 	return results{begin: begin, statuses: map[int]int{}, errors: map[string]int{}}
 }
 
-func (r *results) add(got answer, err error, intended, now time.Time) {
+func (r *results) add(got answer, err error, intended, begun, now time.Time) {
 	if err != nil {
 		r.errors[err.Error()]++
 		return
@@ -54,6 +57,7 @@ func (r *results) add(got answer, err error, intended, now time.Time) {
 	if got.retryAfter {
 		r.retryAfter++
 	}
+	r.late = append(r.late, begun.Sub(intended))
 	second := int(now.Sub(r.begin) / time.Second)
 	for len(r.seconds) <= second {
 		r.seconds = append(r.seconds, Second{})
@@ -69,10 +73,11 @@ func (r *results) add(got answer, err error, intended, now time.Time) {
 
 func report(workers []*worker, seconds, cpu float64) Report {
 	made := Report{Seconds: seconds, CPUSeconds: cpu, Statuses: map[string]int{}, Errors: map[string]int{}}
-	var accepted, refused []time.Duration
+	var accepted, refused, late []time.Duration
 	for _, each := range workers {
 		accepted = append(accepted, each.results.accepted...)
 		refused = append(refused, each.results.refused...)
+		late = append(late, each.results.late...)
 		made.RetryAfter += each.results.retryAfter
 		for status, count := range each.results.statuses {
 			made.Statuses[strconv.Itoa(status)] += count
@@ -90,10 +95,11 @@ func report(workers []*worker, seconds, cpu float64) Report {
 	}
 	slices.Sort(accepted)
 	slices.Sort(refused)
+	slices.Sort(late)
 	made.Accepted = len(accepted)
 	made.RequestsPerSecond = float64(len(accepted)) / seconds
 	made.P50Ms, made.P99Ms, made.MaxMs = quantile(accepted, 0.5), quantile(accepted, 0.99), quantile(accepted, 1)
-	made.RefusedP99Ms = quantile(refused, 0.99)
+	made.RefusedP99Ms, made.LateP99Ms = quantile(refused, 0.99), quantile(late, 0.99)
 	return made
 }
 

@@ -89,7 +89,8 @@ def test_an_event_is_parsed_and_an_admins_act_counts_nothing() -> None:
 @pytest.mark.parametrize(
     "payload",
     [b"", b"{}", b"\xff", b"[]", b'{"eventId":"x","updates":[]}', _event(acceptedAt=None), _event(scoreIncrease=None),
-     _event(acceptedAt="2026-01-01T00:00:00"), _event(userId="a\x00"), _event(board=7)],
+     _event(acceptedAt="2026-01-01T00:00:00"), _event(userId="a\x00"), _event(board=7),
+     _event(acceptedAt="0001-01-01T00:00:00+14:00"), _event(acceptedAt="9999-12-31T23:59:59-14:00")],
 )  # fmt: skip
 def test_what_can_never_be_counted_is_malformed(payload: bytes) -> None:
     """Each of these goes to the dead letters at once."""

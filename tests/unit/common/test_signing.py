@@ -237,6 +237,13 @@ def test_an_unknown_key_id_has_no_key(kid: str) -> None:
     assert KEYS.key_for(kid) is None
 
 
+def test_ids_that_clients_make_up_are_not_kept() -> None:
+    """They may be long, and as many as anyone likes."""
+    keys = signing.SigningKeys({"1": MASTER}, "1")
+    assert keys.key_for(f"{'x' * 10_000}.{SID}") is None
+    assert keys._derive.cache_info().currsize == 0
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -73,7 +73,19 @@ def test_an_older_page_goes_on_below_a_newer_top() -> None:
     found = continued(top, page, 5)
     assert [(one.user_id, one.rank) for one in found.rankings] == [("d", 1), ("a", 2), ("c", 3), ("e", 4), ("f", 5)]
     assert (found.epoch, found.version, found.last_updated) == (3, 8, top.last_updated)
-    assert continued(snapshot(3, 7), page, 6) is page
+    assert continued(snapshot(3, 7), page, 6) == page
+
+
+def test_a_page_that_goes_on_never_goes_back() -> None:
+    """A page newer than the top stays what it was; who is restricted by now is in neither case shown."""
+    page = Page(tuple(Ranking(user, user, 9 - at, at) for at, user in enumerate("abc", 1)), "t0", "default", 3, 8)
+    top = snapshot(3, 7, Ranking("b", "b", 9, 1))
+    assert continued(top, page, 3) == page
+    found = continued(top, page, 3, lambda user: user == "a")
+    assert [(one.user_id, one.rank) for one in found.rankings] == [("b", 1), ("c", 2)]
+    assert (found.epoch, found.version) == (3, 8)
+    older = Page(page.rankings, "t0", "default", 3, 6)
+    assert [one.user_id for one in continued(top, older, 3, lambda user: user == "c").rankings] == ["b"]
 
 
 def test_percentile_is_the_share_of_the_others_behind() -> None:
@@ -127,6 +139,8 @@ def test_if_none_match() -> None:
         {"reachedAt": "2026-01-01T00:00:00"},
         {"reachedAt": "0001-01-01T00:00:00Z"},
         {"reachedAt": "2300-01-01T00:00:00Z"},
+        {"acceptedAt": "0001-01-01T00:00:00+14:00"},
+        {"acceptedAt": "9999-12-31T23:59:59-14:00"},
         {"userId": ""},
         {"board": "No Such Board"},
         {"hidden": "no"},

@@ -122,22 +122,30 @@ class Boards:
     async def look_after(self) -> None:
         """One look at every board: rebuild what is not whole or of an ended season, publish what was not.
 
-        Raises StoreUnavailable.
+        Raises StoreUnavailable when all were looked at whose node of Redis is there.
         """
         seasons = await self._seasons()
-        for board, progress in list(self._known.items()):
-            async with self._locks[board]:
-                state = await self._store.state(board)
-                if state.epoch is not None and not progress.saw(state.epoch, state.version):
-                    self.ask_rebuild(board, "regressed")
-            if state.epoch is not None and state.season < seasons.get(board, 1):
-                self.ask_rebuild(board, "season")
-            metrics.DRIFT_USERS.labels(board).set(state.drifted)
-            metrics.DRIFT_CHECKED.labels(board).set(state.checked)
+        away: StoreUnavailable | None = None
+        for board in list(self._known):
             try:
-                await self._mend(board, state)
+                await self._look_at(board, seasons.get(board, 1))
             except Superseded:  # swapped, or lost, while it was looked at: the next look sees which
                 _log.info("the ranking changed under a look", board=board)
+            except StoreUnavailable as error:
+                away = error
+        if away is not None:
+            raise away
+
+    async def _look_at(self, board: str, season: int) -> None:
+        async with self._locks[board]:
+            state = await self._store.state(board)
+            if state.epoch is not None and not self._known[board].saw(state.epoch, state.version):
+                self.ask_rebuild(board, "regressed")
+        if state.epoch is not None and state.season < season:
+            self.ask_rebuild(board, "season")
+        metrics.DRIFT_USERS.labels(board).set(state.drifted)
+        metrics.DRIFT_CHECKED.labels(board).set(state.checked)
+        await self._mend(board, state)
 
     async def _seasons(self) -> Mapping[str, int]:
         """The running seasons; none while PostgreSQL is away, for then none begins."""
@@ -197,7 +205,9 @@ class Boards:
     async def check_drift(self, board: str, not_within: float = 0) -> Found | None:
         """Compare the ranking with SQL and heal it, or, where very much differs, have it rebuilt. None where it cannot
         be told, or was compared in the last ``not_within`` seconds. Raises StoreUnavailable."""
+        # Also where a process of an older configuration had the last word.
         self._to_spread.add(board)
+        self._to_resize.add(board)
         state = await self._store.state(board)
         if time.time() - state.checked < not_within:
             return None

@@ -147,10 +147,17 @@ class Consumer:
             attributes={"messaging.system": "nats", "messaging.batch.message_count": len(updates)},
         ) as batch:
             link = Link(batch.get_span_context())
+            away: StoreUnavailable | None = None
             for board, part in by_board.items():
                 begun = time.time_ns()
-                await self._boards.apply(board, part)
+                try:
+                    await self._boards.apply(board, part)
+                except StoreUnavailable as error:  # boards on other nodes go on; what they have twice counts once
+                    away = error
+                    continue
                 _trace_updates(part, link, begun)
+            if away is not None:
+                raise away
         metrics.PROJECTED.inc(len(updates))
         metrics.PROJECTOR_BATCH.observe(len(updates))
         metrics.PROJECTOR_BATCH_SECONDS.observe(time.perf_counter() - started)

@@ -73,6 +73,8 @@ class Rebuilder:
                 scan = await self._source.scan(board, season)
                 async with aclosing(scan.chunks()) as chunks:
                     await load.run(chunks)
+            if (await self._source.seasons()).get(board, 1) != season:
+                raise Superseded(board)  # it was reset: users of the ended season may have left while they were read
             snapshot = await self._store.swap(board, top, epoch, self._writer, load.writes, timestamp(now))
             await self._store.settle(board, top, await self._store.state(board))
         seconds = time.perf_counter() - started
