@@ -95,6 +95,8 @@ docs: $(VENV)/.installed ## Write the field tables of docs/resource.md from the 
 .PHONY: bench
 bench: $(VENV)/.installed ## All benches, one after the other; tables, ratios and build/bench/*.json
 	@$(LOAD) all $(BENCH)
+	@$(LOAD).rebuild
+	@$(LOAD).shards
 
 .PHONY: bench-write
 bench-write: $(VENV)/.installed ## Score updates beside a Go service (BENCH="--rounds 1 --seconds 3" is short)
