@@ -23,6 +23,9 @@ from podium.common.settings import ProcessSettings, TelemetrySettings
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 """W3C Trace Context, version 00."""
 
+UNSAMPLED = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-00")
+"""A ``traceparent`` of which nothing is recorded, as it stands in a request."""
+
 _QUIET = frozenset({"/healthz/live", "/healthz/ready", "/metrics"})
 """Paths of probes and scrapes: no span and no access log, or they would drown the rest."""
 

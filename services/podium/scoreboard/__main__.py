@@ -3,6 +3,7 @@
 from podium.common.health import Health
 from podium.common.server import run_service
 from podium.scoreboard.app import Settings, create_app, drain
+from podium.scoreboard.watch_protocol import WatchProtocol
 from podium.scoreboard.websocket_protocol import UVICORN_OPTIONS, HandshakeProtocol
 
 
@@ -14,6 +15,7 @@ def main() -> None:
         settings.process,
         lambda: create_app(settings, health),
         lambda app: drain(app, health, settings.process.drain_seconds),
+        http=WatchProtocol,
         ws=HandshakeProtocol,
         **UVICORN_OPTIONS,
     )

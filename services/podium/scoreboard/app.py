@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +28,7 @@ from podium.common.settings import (
     TelemetrySettings,
 )
 from podium.common.tokens import TokenVerifier, make_verifier
-from podium.scoreboard import asyncapi, pages, routes_seasons
+from podium.scoreboard import asyncapi, handshake, pages, routes_seasons
 from podium.scoreboard.domain import Tops
 from podium.scoreboard.feed import Feed
 from podium.scoreboard.head import HeadAsGet
@@ -41,6 +41,7 @@ from podium.scoreboard.routes import Reader, make_router
 from podium.scoreboard.seasons import SeasonReader
 from podium.scoreboard.settings import CacheSettings, WatchSettings
 from podium.scoreboard.store import RankingStore
+from podium.scoreboard.watch_protocol import STATE, LeanHandshakes
 from podium.scoreboard.websocket import Gateway, WebSocketEndpoint
 
 ENDPOINT_REMOVAL_SECONDS = 1.0
@@ -118,8 +119,9 @@ class Runtime:
         settings = self.settings
         redis = make_redis(settings.redis, retries=1)
         store = RankingStore(redis)
+        leases = LeaseStore(redis, settings.redis.password.get_secret_value() or None)
         limiter = Limiter(
-            LeaseStore(redis),
+            leases,
             f"{settings.process.pod}-{secrets.token_hex(4)}",
             per_user=settings.watch.max_connections_per_user,
             per_ip=settings.watch.max_connections_per_ip,
@@ -151,6 +153,7 @@ class Runtime:
                 task.cancel()
             await asyncio.gather(*self.tasks, return_exceptions=True)
             await self.endpoint.close()
+            await leases.close()
             with suppress(*OUTAGE):
                 await redis.aclose()
             await engine.dispose()
@@ -179,9 +182,10 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
     runtime.register(health)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         async with runtime.running():
-            yield
+            assert runtime.endpoint is not None
+            yield {STATE: LeanHandshakes(runtime.endpoint, own_traces=settings.telemetry.records_own_traces)}
 
     app = make_app("scoreboard", "The ranking: reads, live streams, WebSocket.", health, lifespan, openapi_url=None)
     app.state.runtime = runtime
@@ -198,7 +202,7 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
         assert runtime.gateway is not None
         return runtime.gateway
 
-    @app.websocket("/ws/scoreboard")
+    @app.websocket(handshake.PATH)
     async def watch(websocket: WebSocket) -> None:
         assert runtime.endpoint is not None
         await runtime.endpoint(websocket)

@@ -6,6 +6,7 @@ Snapshots go past all of this, straight to the socket (``podium.scoreboard.audie
 
 import asyncio
 import logging
+import socket
 import time
 from abc import ABC, abstractmethod
 from typing import Any, Final
@@ -27,6 +28,9 @@ CLOSE_SECONDS: Final = 2.0
 
 MAX_FRAME_BYTES: Final = 64 * 1024
 """Larger messages end the connection (1009); between the contract's limit and this one they are only an error."""
+
+SEND_BUFFER_BYTES: Final = 64 * 1024
+"""Cap of the kernel's buffer for one connection: without it megabytes vanish there before a reader shows as slow."""
 
 _PING: Final = frame(b"", OP_PING)
 _EMPTY_PONG: Final = b"\x8a\x80"
@@ -199,6 +203,14 @@ class Connection(Watcher, asyncio.Protocol):
         data = b"".join(parser.data_to_send())
         if data and not self._transport.is_closing():
             self._transport.write(data)
+
+
+def limit_buffers(transport: asyncio.Transport) -> None:
+    """Have little wait for a slow reader: nothing in the transport untold, and not much in the kernel."""
+    transport.set_write_buffer_limits(high=0)  # each byte that the socket does not take is told at once
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
 
 def _inflation() -> Extension:

@@ -54,7 +54,8 @@ class Hub:
     def join(self, watcher: Watcher, boards: Iterable[str]) -> None:
         """Take a new watcher and send it each board's snapshot at once."""
         self.watchers.add(watcher)
-        metrics.CONNECTIONS.labels(watcher.kind).inc()
+        metrics.CONNECTIONS.labels(watcher.kind, watcher.agent).inc()
+        metrics.CONNECTIONS_OPENED.labels(watcher.kind).inc()
         self.subscribe(watcher, boards)
 
     def leave(self, watcher: Watcher) -> bool:
@@ -63,7 +64,7 @@ class Hub:
             return False
         self.watchers.discard(watcher)
         self.busy.discard(watcher)
-        metrics.CONNECTIONS.labels(watcher.kind).dec()
+        metrics.CONNECTIONS.labels(watcher.kind, watcher.agent).dec()
         for board in watcher.boards:
             self._audiences[board].remove(watcher)
         return True
@@ -122,6 +123,10 @@ class Hub:
         metrics.DELIVERIES.inc()
 
     # Snapshots
+
+    def holds(self, board: str) -> bool:
+        """Whether a new watcher of the board gets a snapshot at once."""
+        return board in self._published
 
     def offer(self, snapshot: Snapshot) -> None:
         """Have a snapshot, newer than all before, broadcast; one that still waits is skipped."""

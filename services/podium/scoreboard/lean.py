@@ -14,15 +14,13 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from podium.common.metrics import HTTP_DURATION
+from podium.common.telemetry import UNSAMPLED
 from podium.scoreboard.representations import matches
 from podium.scoreboard.routes import PATH, Held, Reader, cache_headers
 from podium.scoreboard.settings import CacheSettings
 
 _QUERY: Final = re.compile(rb"(?:board=([a-z0-9-]{1,63}))?(?:(?:^|&)limit=([1-9][0-9]{0,2}))?")
 """What is understood here, limits to 999; a subset of what the route understands, in one spelling each."""
-
-_UNSAMPLED: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-00")
-"""A ``traceparent`` (W3C Trace Context) of which nothing is recorded."""
 
 MAX_KNOWN_QUERIES: Final = 1024
 """Queries whose meaning is remembered; boards are few, and limits below a thousand."""
@@ -113,7 +111,7 @@ class LeanReads:
                     return None
                 found = value
             elif name == b"traceparent":
-                traced = _UNSAMPLED.fullmatch(value) is None
+                traced = UNSAMPLED.fullmatch(value) is None
                 if traced:
                     return None
         return None if traced else found

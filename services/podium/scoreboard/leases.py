@@ -8,8 +8,9 @@ import asyncio
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -18,9 +19,6 @@ from podium.scoreboard.lease_store import LeaseStore
 
 RENEW_SECONDS = 10.0
 """A third of a lease's length: two renewals may fail."""
-
-STORE_SECONDS = 1.0
-"""How long a handshake waits for Redis."""
 
 AWAY_SECONDS = 2.0
 """How long Redis is not asked again after it gave no answer: handshakes must not wait one after another."""
@@ -38,6 +36,25 @@ class Lease:
     keys: tuple[str, ...]
 
 
+class _Request:
+    """A lease of which the store is asked for each key; refused if one is."""
+
+    __slots__ = ("done", "granted", "lease", "waiting")
+
+    def __init__(self, lease: Lease, done: Callable[["_Request"], None]) -> None:
+        self.lease = lease
+        self.waiting = len(lease.keys)
+        self.granted = True
+        self.done = done
+
+    def answered(self, granted: bool | None) -> None:
+        """One key is granted, refused, or (None) not known to Redis, where the pod's own count has to do."""
+        self.granted = self.granted and granted is not False
+        self.waiting -= 1
+        if not self.waiting:
+            self.done(self)
+
+
 class Limiter:
     """Grants leases. ``owner`` names this process; limits are connections per user and per address."""
 
@@ -50,58 +67,80 @@ class Limiter:
         self._held: defaultdict[str, set[str]] = defaultdict(set)
         self._away_until = 0.0
 
-    async def acquire(self, address: str, user: str | None) -> Lease | None:
-        """A lease for a connection from ``address`` of ``user`` (None: anonymous), or None where a limit is reached."""
+    def request(self, address: str, user: str | None, done: Callable[[Lease | None], None]) -> None:
+        """Ask for a lease for a connection from ``address`` of ``user`` (None: anonymous).
+
+        ``done`` is called, perhaps at once, with the lease, or with None where a limit is reached.
+        """
         connection = f"{self._owner}:{next(self._numbers)}"
-        lease = Lease(connection, ())
-        if (lease_of_address := await self._add(lease, f"conn:ip:{address}", self._per_ip)) is None:
-            return None
-        return await self.add_user(lease_of_address, user) if user is not None else lease_of_address
+        limits = {f"conn:ip:{address}": self._per_ip}
+        if user is not None:
+            limits[f"conn:user:{user}"] = self._per_user
+        self._request(Lease(connection, tuple(limits)), limits, done)
+
+    async def acquire(self, address: str, user: str | None) -> Lease | None:
+        """``request`` for one who can wait."""
+        return await self._wait(partial(self.request, address, user))
 
     async def add_user(self, lease: Lease, user: str) -> Lease | None:
         """Count the connection for ``user``, too; None, and nothing held any more, where the limit is reached."""
-        grown = await self._add(lease, f"conn:user:{user}", self._per_user)
-        if grown is None:
-            await self.release(lease)
-        return grown
-
-    async def _add(self, lease: Lease, key: str, limit: int) -> Lease | None:
-        held = self._held[key]
-        if len(held) >= limit:
+        key = f"conn:user:{user}"
+        added = await self._wait(partial(self._request, Lease(lease.connection, (key,)), {key: self._per_user}))
+        if added is None:
+            self.release(lease)
             return None
-        held.add(lease.connection)
-        granted = True  # where Redis is away, this pod's own count, which has been looked at, must do
-        try:
-            if time.monotonic() >= self._away_until:
-                async with asyncio.timeout(STORE_SECONDS):
-                    granted = await self._store.acquire(key, lease.connection, limit)
-        except (StoreUnavailable, TimeoutError):
-            self._away_until = time.monotonic() + AWAY_SECONDS
-        except BaseException:
-            self._drop(key, lease.connection)
-            raise
-        if granted:
-            return Lease(lease.connection, (*lease.keys, key))
-        self._drop(key, lease.connection)
-        return None
+        return Lease(lease.connection, (*lease.keys, key))
 
-    def _drop(self, key: str, connection: str) -> None:
-        held = self._held.get(key)
-        if held is not None:
-            held.discard(connection)
-            if not held:
-                del self._held[key]
+    async def _wait(self, request: Callable[[Callable[[Lease | None], None]], None]) -> Lease | None:
+        future: asyncio.Future[Lease | None] = asyncio.get_running_loop().create_future()
 
-    async def release(self, lease: Lease) -> None:
-        """Give a lease back; where Redis is away it runs out."""
-        for key in lease.keys:
-            self._drop(key, lease.connection)
-        for key in lease.keys:
-            try:
-                async with asyncio.timeout(STORE_SECONDS):
-                    await self._store.release(key, lease.connection)
-            except (StoreUnavailable, TimeoutError):
+        def done(lease: Lease | None) -> None:
+            if not future.done():
+                future.set_result(lease)
+            elif lease is not None:  # nobody waits any more
+                self.release(lease)
+
+        request(done)
+        return await future
+
+    def _request(self, lease: Lease, limits: dict[str, int], done: Callable[[Lease | None], None]) -> None:
+        for key, limit in limits.items():
+            if len(self._held.get(key, ())) >= limit:
+                done(None)
                 return
+        for key in limits:
+            self._held[key].add(lease.connection)
+        if time.monotonic() < self._away_until:
+            done(lease)
+            return
+
+        def answered(request: _Request) -> None:
+            if request.granted:
+                done(lease)
+            else:
+                self.release(lease)
+                done(None)
+
+        request = _Request(lease, answered)
+        for key, limit in limits.items():
+            self._store.acquire(key, lease.connection, limit, partial(self._answered, request))
+
+    def _answered(self, request: _Request, granted: bool | None) -> None:
+        if granted is None:
+            self._away_until = time.monotonic() + AWAY_SECONDS
+        request.answered(granted)
+
+    def release(self, lease: Lease) -> None:
+        """Give a lease back; where Redis is away it runs out."""
+        away = time.monotonic() < self._away_until
+        for key in lease.keys:
+            held = self._held.get(key)
+            if held is not None:
+                held.discard(lease.connection)
+                if not held:
+                    del self._held[key]
+            if not away:
+                self._store.release(key, lease.connection)
 
     async def renew_loop(self) -> None:
         """Renew all leases for ever."""
@@ -122,7 +161,7 @@ class Limiter:
                     return False
             # Closed while the call was on its way: the release came first, and this brought it back.
             for gone in set(connections) - self._held.get(key, set()):
-                await self.release(Lease(gone, (key,)))
+                self.release(Lease(gone, (key,)))
             return True
 
         done = await asyncio.gather(*(one(key, connections) for key, connections in held))

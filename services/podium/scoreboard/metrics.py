@@ -4,7 +4,8 @@ from prometheus_client import Counter, Gauge, Histogram
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-CONNECTIONS = Gauge("podium_scoreboard_connections", "Open connections of watchers", ["kind"])
+CONNECTIONS = Gauge("podium_scoreboard_connections", "Open connections of watchers", ["kind", "agent"])
+CONNECTIONS_OPENED = Counter("podium_scoreboard_connections_opened_total", "Connections of watchers let in", ["kind"])
 CONNECTIONS_REFUSED = Counter("podium_scoreboard_connections_refused_total", "Connections refused", ["reason"])
 DELIVERIES = Counter("podium_scoreboard_deliveries_total", "Snapshots handed to connections")
 CONFLATED = Counter("podium_scoreboard_conflated_total", "Snapshots a slow connection skipped or got later")

@@ -11,6 +11,7 @@ from podium.common.problems import FieldError, Problem, StoreUnavailable, docume
 from podium.common.rules import Tier, tier_of
 from podium.common.tokens import bearer
 from podium.scoreboard.domain import Page, Snapshot, Standing, Tops, continued, percentile
+from podium.scoreboard.handshake import agent_class
 from podium.scoreboard.last_good import LastGood
 from podium.scoreboard.models import ScoreboardAnswer, ScoreboardQuery, StandingAnswer, StandingQuery, StreamQuery
 from podium.scoreboard.representations import document, entity_tag, matches, page_of
@@ -268,4 +269,5 @@ async def _open_stream(gateway: Gateway, request: Request, board: str) -> Respon
     """A stream that holds a lease for as long as it lasts. Raises Problem."""
     claims = gateway.verifier.verify(bearer(request.headers)) if "authorization" in request.headers else None
     lease = await gateway.admit(request.scope, claims)
-    return EventStream(gateway.keeper, board, claims, lambda: gateway.dismiss(lease))
+    agent = agent_class(request.headers.get("user-agent", ""))
+    return EventStream(gateway.keeper, board, claims, agent, lambda: gateway.limiter.release(lease))

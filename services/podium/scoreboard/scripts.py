@@ -81,6 +81,11 @@ class Script:
         self._text = (folder / "common.lua").read_text() + text if shared else text
         self._digest = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
+    @property
+    def digest(self) -> bytes:
+        """By what EVALSHA names it."""
+        return self._digest.encode()
+
     async def __call__(self, redis: RedisCluster, keys: Sequence[str], *args: str | int | bytes) -> Any:
         """Run it where ``keys`` live."""
         values = cast(list[str], [*keys, *args])

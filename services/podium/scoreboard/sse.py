@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -73,12 +73,13 @@ class EventStream(Response):
     """A response that lasts as long as its watcher."""
 
     def __init__(
-        self, keeper: Keeper, board: str, claims: Claims | None, on_end: Callable[[], Awaitable[None]]
+        self, keeper: Keeper, board: str, claims: Claims | None, agent: str, on_end: Callable[[], None]
     ) -> None:
         super().__init__(headers=HEADERS)
         self._keeper = keeper
         self._board = board
         self._claims = claims
+        self._agent = agent
         self._on_end = on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,10 +87,11 @@ class EventStream(Response):
         try:
             await self._serve(receive, send)
         finally:
-            await self._on_end()
+            self._on_end()
 
     async def _serve(self, receive: Receive, send: Send) -> None:
         watcher = StreamWatcher()
+        watcher.agent = self._agent
         hub = self._keeper.hub
         headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -17,11 +17,24 @@ class Watcher(ABC):
     """
 
     __slots__ = (
-        *("boards", "busy_since", "descriptor", "encoding", "expires", "last_frame", "missed_from", "session", "slot"),
+        *(
+            "agent",
+            "boards",
+            "busy_since",
+            "descriptor",
+            "encoding",
+            "expires",
+            "last_frame",
+            "missed_from",
+            "session",
+            "slot",
+        ),
     )
     kind: ClassVar[str]
 
     def __init__(self, now: float, *, descriptor: int = NO_DESCRIPTOR, encoding: int = PLAIN) -> None:
+        self.agent = "none"
+        """What kind of program it is, by its ``User-Agent``."""
         self.boards: tuple[str, ...] = ()
         self.descriptor = descriptor
         """The socket to which ready-made frames may be written while the watcher is not busy."""

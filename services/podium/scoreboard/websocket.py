@@ -1,7 +1,7 @@
 """The WebSocket ``/ws/scoreboard``: handshake, messages of the client, and their end."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -14,12 +14,11 @@ from podium.common.problems import Problem, problem_response
 from podium.common.tokens import Claims, TokenError, TokenInvalid, TokenVerifier
 from podium.scoreboard import metrics
 from podium.scoreboard.connection import Connection, Service
+from podium.scoreboard.handshake import BEARER_PREFIX, SUBPROTOCOL, Offer, agent_class
 from podium.scoreboard.keeper import GOING_AWAY, Keeper
 from podium.scoreboard.leases import Lease, Limiter
 from podium.scoreboard.websocket_protocol import EXTENSION, HandshakeProtocol
 
-SUBPROTOCOL: Final = "podium.v1"
-BEARER_PREFIX: Final = "bearer."
 TOO_MANY: Final = 4009
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -40,26 +39,18 @@ class Gateway:
     def __init__(self, keeper: Keeper, verifier: TokenVerifier, limiter: Limiter) -> None:
         self.keeper = keeper
         self.verifier = verifier
-        self._limiter = limiter
+        self.limiter = limiter
 
     async def admit(self, scope: Scope, claims: Claims | None) -> Lease:
         """A lease for a new connection. Raises Problem: 503 while this pod goes away, 429 at a limit."""
         if self.keeper.draining:
             metrics.CONNECTIONS_REFUSED.labels("draining").inc()
             raise Problem("dependency-unavailable", 503, "this pod is going away", headers={"Retry-After": "1"})
-        lease = await self._limiter.acquire(client_ip(scope), claims.sub if claims else None)
+        lease = await self.limiter.acquire(client_ip(scope), claims.sub if claims else None)
         if lease is None:
             metrics.CONNECTIONS_REFUSED.labels("limit").inc()
             raise Problem("too-many-connections", 429, "too many connections are open", headers={"Retry-After": "5"})
         return lease
-
-    async def identify(self, lease: Lease, claims: Claims) -> Lease | None:
-        """Count an anonymous connection for its user; None, and the lease gone, at the user's limit."""
-        return await self._limiter.add_user(lease, claims.sub)
-
-    async def dismiss(self, lease: Lease) -> None:
-        """Give the lease back."""
-        await self._limiter.release(lease)
 
 
 class WebSocketEndpoint(Service):
@@ -69,6 +60,7 @@ class WebSocketEndpoint(Service):
         self.hub = gateway.keeper.hub
         self._gateway = gateway
         self._keeper = gateway.keeper
+        self._limiter = gateway.limiter
         self._boards = boards
         self._default = default
         self._max_message_bytes = max_message_bytes
@@ -79,7 +71,7 @@ class WebSocketEndpoint(Service):
     async def __call__(self, websocket: WebSocket) -> None:
         """Let a connection in, or say why not; what comes later goes to ``take`` and ``ended``."""
         try:
-            claims = self._claims(websocket)
+            claims = self._claims(websocket.scope["subprotocols"])
             lease = await self._gateway.admit(websocket.scope, claims)
         except Problem as problem:
             if isinstance(problem, TokenError):
@@ -96,26 +88,47 @@ class WebSocketEndpoint(Service):
             pass  # the client did not wait
         finally:
             if connection is None:
-                await self._gateway.dismiss(lease)
+                self._limiter.release(lease)
         if connection is not None:
-            self._open(connection, claims, lease)
+            connection.agent = agent_class(websocket.headers.get("user-agent", ""))
+            self.opened(connection, claims, lease)
 
-    def _claims(self, websocket: WebSocket) -> Claims | None:
+    def begin(self, offer: Offer, done: Callable[[Lease | None, Claims | None], None]) -> bool:
+        """Have a connection let in whose handshake is an ordinary one; False, and nothing is done, where it may not be.
+
+        ``done`` is called with its lease, None at a limit, and its claims.
+        """
+        if self._keeper.draining or not self.hub.holds(self._default):
+            return False
+        try:
+            claims = self._claims(offer.subprotocols)
+        except TokenError:
+            return False
+        user = claims.sub if claims else None
+        self._limiter.request(offer.address, user, lambda lease: done(lease, claims))
+        return True
+
+    def _claims(self, subprotocols: Sequence[str]) -> Claims | None:
         """The claims of the offered token, None where none is offered. Raises TokenError."""
-        tokens = [one for one in websocket.scope["subprotocols"] if one.startswith(BEARER_PREFIX)]
+        tokens = [one for one in subprotocols if one.startswith(BEARER_PREFIX)]
         if not tokens:
             return None
         if len(tokens) > 1:
             raise TokenInvalid("more than one token is offered")
         return self._gateway.verifier.verify(tokens[0].removeprefix(BEARER_PREFIX))
 
-    def _open(self, connection: Connection, claims: Claims | None, lease: Lease) -> None:
+    def opened(self, connection: Connection, claims: Claims | None, lease: Lease) -> None:
+        """Take a connection whose handshake is over."""
         connection.lease, connection.claims = lease, claims
         self._keeper.join(connection, self._default)
         if claims is not None:
             self._keeper.authenticate(connection, claims.sid, claims.exp)
         if self._keeper.draining:  # it began during the handshake
             self._keeper.close(connection, GOING_AWAY, '{"retryAfterMs":500}')
+
+    def release(self, lease: Lease) -> None:
+        """Give back the lease of a connection that did not come about."""
+        self._limiter.release(lease)
 
     # An open connection
 
@@ -124,7 +137,7 @@ class WebSocketEndpoint(Service):
         self._keeper.leave(connection)
         lease, connection.lease = connection.lease, None
         if lease is not None:
-            self._later(self._gateway.dismiss(lease))
+            self._limiter.release(lease)
 
     def take(self, connection: Connection, text: str | None) -> None:
         """Carry out a client's message, or answer what is wrong with it."""
@@ -188,16 +201,16 @@ class WebSocketEndpoint(Service):
         lease, connection.lease = connection.lease, None
         if lease is None:
             return  # it ended meanwhile
-        grown = await self._gateway.identify(lease, claims)
+        grown = await self._limiter.add_user(lease, claims.sub)
         if grown is None:
             self._keeper.close(connection, TOO_MANY, "too many connections of this user")
         elif connection.is_open:
             connection.lease = grown
         else:
-            await self._gateway.dismiss(grown)
+            self._limiter.release(grown)
 
     async def close(self) -> None:
-        """Wait until the leases of connections that ended are given back."""
+        """Wait for what is under way for connections."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:

@@ -6,7 +6,6 @@ the connection with ``hand_over`` and returns; what uvicorn and the library keep
 
 import asyncio
 import logging
-import socket
 from typing import Any, Final, Protocol, TypeVar, cast
 
 from uvicorn._types import ASGISendEvent
@@ -14,12 +13,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.http11 import Request
 
+from podium.scoreboard.connection import limit_buffers
 from podium.scoreboard.representations import PLAIN
 
 EXTENSION: Final = "podium.handshake"
-
-SEND_BUFFER_BYTES: Final = 64 * 1024
-"""Cap of the kernel's buffer for one connection: without it megabytes vanish there before a reader shows as slow."""
 
 UVICORN_OPTIONS: Final[dict[str, Any]] = {
     "ws_ping_interval": None,  # one wheel pings all connections
@@ -91,10 +88,7 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
             self.conn.send_close(1002, "a message before the handshake was over")
             transport.write(b"".join(self.conn.data_to_send()))
             return None
-        transport.set_write_buffer_limits(high=0)  # each byte that the socket does not take is told at once
-        raw = transport.get_extra_info("socket")
-        if raw is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        limit_buffers(transport)
         connections = cast(set[Any], self.connections)
         successor = make(transport, connections, self.encoding)
         transport.set_protocol(successor)

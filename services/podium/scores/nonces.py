@@ -12,9 +12,7 @@ for a nonce whose command such a connection could not settle.
 import asyncio
 import hashlib
 import secrets
-import time
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -23,10 +21,10 @@ from redis.asyncio.cluster import RedisCluster
 
 from podium.common.metrics import STORE_FAILURES
 from podium.common.redis import OUTAGE
+from podium.common.redis_link import RedisLink, Replies, ReplyError
+from podium.common.redis_links import RedisLinks
 from podium.common.telemetry import tracer
 from podium.scores.metrics import NONCES_UNCHECKED
-from podium.scores.redis_link import RedisLink, Replies, ReplyError
-from podium.scores.redis_links import RedisLinks
 
 NONCE_TTL_SECONDS: Final = 660
 """``created`` may be 300 s off either way, so a signature is acceptable for 600 s; a minute is to spare."""
@@ -36,12 +34,6 @@ NONCE_TIMEOUT_SECONDS: Final = 0.25
 
 WARM_UP_SECONDS: Final = 2.0
 """How long the start of the process waits for Redis, which it does not need."""
-
-PAUSE_SECONDS: Final = 1.0
-"""Pause between one look for the primaries and the next."""
-
-LOOK_SECONDS: Final = 5.0
-"""How long such a look may take."""
 
 _DIGEST_BYTES: Final = 16
 """Enough that no two nonces of a key will ever meet."""
@@ -63,22 +55,16 @@ class NonceStore:
 
     def __init__(self, redis: RedisCluster, password: str | None) -> None:
         self._redis = redis
-        self._links = RedisLinks(redis, password)
+        self._links = RedisLinks(redis, password, failed=self._gone, found=self._back)
         self._away = False
-        self._looking: asyncio.Task[None] | None = None
-        self._look_not_before = 0.0
 
     async def warm_up(self) -> None:
         """Connect ahead of the first update; never raises for a cluster that is away."""
-        await asyncio.wait({self._look()}, timeout=WARM_UP_SECONDS)
+        await asyncio.wait({self._links.look()}, timeout=WARM_UP_SECONDS)
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._looking is not None:
-            self._looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._looking
-        self._links.close()
+        await self._links.close()
 
     async def spend(self, key: bytes) -> bool:
         """Take the nonce with this key; False if it was spent before. True, too, while Redis is away."""
@@ -145,7 +131,7 @@ class NonceStore:
         self, indexes: Sequence[int], keys: Sequence[bytes], values: Sequence[bytes], fresh: list[bool | None]
     ) -> None:
         """Say in ``fresh`` which of these were not spent before. Raises what the client raises for an outage."""
-        self._look()
+        self._links.look()
         async with asyncio.timeout(NONCE_TIMEOUT_SECONDS):
             for index in sorted(indexes):
                 before = await self._redis.set(keys[index], values[index], nx=True, get=True, ex=NONCE_TTL_SECONDS)
@@ -157,29 +143,12 @@ class NonceStore:
         if not self._away:
             _log.warning("nonce store is away, updates go on unchecked", error=type(error).__name__)
             self._away = True
-        self._look()
+        self._links.look()
 
-    def _look(self) -> "asyncio.Task[None]":
-        """Connect anew to what are the primaries now, beside the updates that go on."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._link_all(), name="nonce-links")
-        return self._looking
-
-    async def _link_all(self) -> None:
-        while True:
-            await asyncio.sleep(self._look_not_before - time.monotonic())
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._links.connect()
-            except Exception as error:  # whatever it is: nobody else would find out that Redis is back
-                self._gone(error)
-            else:
-                if self._away:
-                    _log.info("nonce store is back")
-                    self._away = False
-                return
-            finally:
-                self._look_not_before = time.monotonic() + PAUSE_SECONDS
+    def _back(self) -> None:
+        if self._away:
+            _log.info("nonce store is back")
+            self._away = False
 
 
 async def _patiently(futures: "Collection[asyncio.Future[Replies]]") -> None:

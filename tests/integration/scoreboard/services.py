@@ -15,6 +15,7 @@ from podium.common.health import Health
 from podium.common.settings import JwtSettings, NatsSettings, ProcessSettings, RedisSettings, RulesSettings
 from podium.scoreboard.app import Settings, create_app
 from podium.scoreboard.settings import WatchSettings
+from podium.scoreboard.watch_protocol import WatchProtocol
 from podium.scoreboard.websocket_protocol import UVICORN_OPTIONS, HandshakeProtocol
 from tests.integration.scoreboard.support import until
 from tests.support.apps import RunningApp, run_app
@@ -74,6 +75,6 @@ async def running_scoreboard(
     async def ready() -> bool:
         return not health.missing()
 
-    async with run_app(app, ws=HandshakeProtocol, **UVICORN_OPTIONS) as running:
+    async with run_app(app, http=WatchProtocol, ws=HandshakeProtocol, **UVICORN_OPTIONS) as running:
         await until(ready, "the scoreboard is ready")
         yield running, app

@@ -290,6 +290,57 @@ async def test_connections_are_counted_across_pods(start: Start, issuer: Issuer)
     await until(free, "the places are free again")
 
 
+async def test_a_traced_handshake_is_let_in_alike(start: Start, game: Game, issuer: Issuer) -> None:
+    """It goes through the framework, where it gets its span; what the client sees is the same."""
+    pod, app = await start(max_connections_per_user=1)
+    await game.score("ann", 1)
+    await until(partial(shows, pod, game), "the pod shows the top")
+    offered = [Subprotocol("podium.v1"), Subprotocol(f"bearer.{issuer.token('ann')}")]
+    seen = []
+    for flags in ("00", "01"):
+        headers = {"traceparent": f"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}"}
+        url = f"{pod.ws_url}/ws/scoreboard"
+        async with connect(
+            url, subprotocols=offered, additional_headers=headers, user_agent_header="Mozilla/5.0"
+        ) as one:
+            (watcher,) = app.state.runtime.hub.watchers
+            seen.append(
+                (await message(one, "snapshot"), one.subprotocol, watcher.agent, watcher.encoding, watcher.session)
+            )
+            assert (await refusal(pod, *offered))["status"] == 429
+
+        async def gone() -> bool:
+            return not app.state.runtime.hub.watchers
+
+        await until(gone, "the connection is gone")
+    assert seen[0] == seen[1]
+    assert seen[0][1:] == ("podium.v1", "browser", 15)
+
+
+async def test_a_client_that_does_not_wait_for_the_answer_is_cut_off(start: Start) -> None:
+    """RFC 6455, section 4.1: nothing is sent before the handshake is over."""
+    pod, app = await start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", pod.port)
+    lines = b"GET /ws/scoreboard HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    limiter = app.state.runtime.gateway.limiter
+    asked, loop = limiter.request, asyncio.get_running_loop()
+    limiter.request = lambda *request: loop.call_later(0.5, asked, *request)
+    writer.write(lines + key)
+    await writer.drain()
+
+    async def opening() -> bool:
+        server = pod.server
+        return any(type(one).__name__ == "Opening" for one in server.server_state.connections)
+
+    await until(opening, "the lease is being asked for")
+    writer.write(b"\x81\x80abcd")
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read(1) == b""
+    assert len(app.state.runtime.hub) == 0
+    writer.close()
+
+
 async def test_redis_away_leaves_a_local_bound(start: Start, stores: Stores, issuer: Issuer) -> None:
     """Watchers are still let in, as many as this pod alone may have; the top is served from memory."""
     pod, _ = await start(max_connections_per_user=1)

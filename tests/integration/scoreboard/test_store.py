@@ -1,5 +1,6 @@
 """The scripts on a real Redis Cluster: any order and repetition of updates gives the order of SQL."""
 
+import asyncio
 import itertools
 import random
 from datetime import UTC, datetime, timedelta
@@ -199,18 +200,45 @@ async def test_a_changed_size_of_the_top_is_a_new_version(redis: RedisCluster) -
     assert await store.top("default") == found
 
 
-async def test_leases_are_counted_renewed_and_given_back(redis: RedisCluster) -> None:
-    """A lease beyond the limit is refused; a renewal brings back what a wiped Redis forgot."""
-    leases = LeaseStore(redis)
-    assert [await leases.acquire("conn:ip:x", name, 2) for name in "abc"] == [True, True, False]
-    await leases.release("conn:ip:x", "a")
-    assert await leases.acquire("conn:ip:x", "c", 2)
-    await redis.delete("conn:ip:x")
-    await leases.renew("conn:ip:x", ["b", "c"])
-    assert not await leases.acquire("conn:ip:x", "d", 2)
-    # A pod that died renews nothing: what it held runs out.
-    await redis.zadd("conn:ip:x", {"b": 1})
-    assert await leases.acquire("conn:ip:x", "d", 2)
+async def acquire(leases: LeaseStore, key: str, connection: str, limit: int) -> bool | None:
+    """What the store says to one who asks for a lease."""
+    answer: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+    leases.acquire(key, connection, limit, answer.set_result)
+    return await answer
+
+
+async def test_leases_are_counted_renewed_and_given_back(redis: RedisCluster, redis_settings: RedisSettings) -> None:
+    """A lease beyond the limit is refused; a renewal brings back what a wiped Redis forgot.
+
+    All the same over the library, as at first, and over the store's own connections.
+    """
+    leases = LeaseStore(redis, redis_settings.password.get_secret_value() or None)
+    try:
+        for key in ("conn:ip:x", "conn:ip:y"):
+            assert [await acquire(leases, key, name, 2) for name in "abc"] == [True, True, False]
+            leases.release(key, "a")
+            assert await acquire(leases, key, "c", 2)
+            await redis.delete(key)
+            await leases.renew(key, ["b", "c"])
+            assert not await acquire(leases, key, "d", 2)
+            # A pod that died renews nothing: what it held runs out.
+            await redis.zadd(key, {"b": 1})
+            assert await acquire(leases, key, "d", 2)
+            await leases.linked()
+    finally:
+        await leases.close()
+
+
+async def test_a_wrong_key_is_answered_like_an_outage(redis: RedisCluster, redis_settings: RedisSettings) -> None:
+    """Whoever asks for a lease gets an answer, whatever Redis says."""
+    leases = LeaseStore(redis, redis_settings.password.get_secret_value() or None)
+    try:
+        await leases.linked()
+        await redis.set("conn:ip:x", "no set")
+        assert await acquire(leases, "conn:ip:x", "a", 2) is None
+        assert await acquire(leases, "conn:ip:y", "a", 2)
+    finally:
+        await leases.close()
 
 
 async def test_an_older_copy_of_redis_is_noticed_and_replaced(

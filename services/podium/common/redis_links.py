@@ -2,29 +2,74 @@
 
 import asyncio
 import binascii
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from redis.asyncio.cluster import RedisCluster
 
-from podium.scores.redis_link import RedisLink, ReplyError, command
+from podium.common.redis_link import RedisLink, ReplyError, command
 
 SLOTS: Final = 16_384
 """Hash slots of a Redis Cluster (Redis Cluster specification)."""
 
+PAUSE_SECONDS: Final = 1.0
+"""Pause between one look for the primaries and the next."""
+
+LOOK_SECONDS: Final = 5.0
+"""How long such a look may take."""
+
 
 class RedisLinks:
-    """The connections. The client library finds out which nodes the primaries are."""
+    """The connections. The client library finds out which nodes the primaries are.
 
-    def __init__(self, redis: RedisCluster, password: str | None) -> None:
+    ``failed`` is told of each look for them that was in vain, ``found`` of the one that was not.
+    """
+
+    def __init__(
+        self,
+        redis: RedisCluster,
+        password: str | None,
+        *,
+        failed: Callable[[Exception], None],
+        found: Callable[[], None] = lambda: None,
+    ) -> None:
         self._redis = redis
         self._password = password
+        self._failed = failed
+        self._found = found
+        self._looking: asyncio.Task[None] | None = None
+        self._look_not_before = 0.0
         self._links: dict[tuple[str, int], RedisLink] = {}
         self._by_slot: list[RedisLink | None] = [None] * SLOTS
 
     def of(self, key: bytes) -> RedisLink | None:
-        """The connection to the primary of ``key``, which has no hash tag; None while there is none."""
+        """The connection to the primary of ``key``; None while there is none, or where the key has a hash tag."""
+        if b"{" in key:
+            return None
         link = self._by_slot[binascii.crc_hqx(key, 0) % SLOTS]
         return link if link is not None and link.usable else None
+
+    def look(self) -> "asyncio.Task[None]":
+        """Connect to what are the primaries now, in the background and until it is done; the running look, if any."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_until_found(), name="redis-links")
+        return self._looking
+
+    async def _look_until_found(self) -> None:
+        while True:
+            await asyncio.sleep(self._look_not_before - time.monotonic())
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self.connect()
+            except Exception as error:  # whatever it is: nobody else would find out that Redis is back
+                self._failed(error)
+            else:
+                self._found()
+                return
+            finally:
+                self._look_not_before = time.monotonic() + PAUSE_SECONDS
 
     async def connect(self) -> None:
         """Connect to what are the primaries now, keeping what there is.
@@ -51,8 +96,12 @@ class RedisLinks:
             by_slot[slot] = links[node.host, int(node.port)]
         self._by_slot = by_slot
 
-    def close(self) -> None:
-        """Close all."""
+    async def close(self) -> None:
+        """Close all, and look for none any more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._looking
         _close(self._links, keep={})
 
 

@@ -1,8 +1,8 @@
 """One connection to one Redis node for many small commands at once: written together, their replies read together.
 
-The client library spends some 40 µs of processor time on each command, which is as much as all else that an update
-needs; here a batch's commands are one write and its usual replies one comparison. What is out of the ordinary
-(redirections, lost connections, nodes that moved) is left to the library: see ``podium.scores.nonces``.
+The client library spends some 40 µs of processor time on each command, which is as much as all else that an update or
+a handshake needs; here a batch's commands are one write and its usual replies one comparison. What is out of the
+ordinary (redirections, lost connections, nodes that moved) is left to the library by those who use this.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ class ReplyError(Exception):
     """A reply that is an error, or nothing that was asked for."""
 
 
-Replies: TypeAlias = "Sequence[bytes | ReplyError | None]"
+Reply: TypeAlias = "bytes | int | ReplyError | None"
+Replies: TypeAlias = "Sequence[Reply]"
 
 
 class _Incomplete(Exception):
@@ -105,9 +106,9 @@ def command(*parts: bytes) -> bytes:
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
 
 
-def _replies(data: bytes, count: int) -> tuple[list[bytes | ReplyError | None], int]:
+def _replies(data: bytes, count: int) -> tuple[list[Reply], int]:
     """The first ``count`` replies and where they end. ReplyError for bytes that are no such replies."""
-    replies: list[bytes | ReplyError | None] = []
+    replies: list[Reply] = []
     position = 0
     for _ in range(count):
         end = data.find(b"\r\n", position)
@@ -117,6 +118,8 @@ def _replies(data: bytes, count: int) -> tuple[list[bytes | ReplyError | None], 
         position = end + 2
         if kind == b"+":
             replies.append(text)
+        elif kind == b":" and text.removeprefix(b"-").isdigit():
+            replies.append(int(text))
         elif kind == b"-":
             replies.append(ReplyError(text.decode("utf-8", "replace")))
         elif kind == b"$" and text == b"-1":

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podium.scores.redis_link import RedisLink, ReplyError, command
+from podium.common.redis_link import RedisLink, ReplyError, command
 
 replies = st.lists(
     st.none() | st.binary(max_size=12) | st.sampled_from(["MOVED 5 127.0.0.1:1", "ERR no"]), min_size=1, max_size=6
