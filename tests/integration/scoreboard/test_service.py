@@ -304,9 +304,7 @@ async def test_a_traced_handshake_is_let_in_alike(start: Start, game: Game, issu
             url, subprotocols=offered, additional_headers=headers, user_agent_header="Mozilla/5.0"
         ) as one:
             (watcher,) = app.state.runtime.hub.watchers
-            seen.append(
-                (await message(one, "snapshot"), one.subprotocol, watcher.agent, watcher.encoding, watcher.session)
-            )
+            seen.append((await message(one, "snapshot"), one.subprotocol, watcher.agent, watcher.encoding))
             assert (await refusal(pod, *offered))["status"] == 429
 
         async def gone() -> bool:
@@ -314,7 +312,7 @@ async def test_a_traced_handshake_is_let_in_alike(start: Start, game: Game, issu
 
         await until(gone, "the connection is gone")
     assert seen[0] == seen[1]
-    assert seen[0][1:] == ("podium.v1", "browser", 15)
+    assert seen[0][1:] == (Subprotocol("podium.v1"), "browser", 15)
 
 
 async def test_a_client_that_does_not_wait_for_the_answer_is_cut_off(start: Start) -> None:

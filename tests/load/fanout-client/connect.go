@@ -149,7 +149,7 @@ func shake(fd int, plan Connect, source, address netip.AddrPort) ([]byte, error)
 	if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1); err != nil {
 		return nil, os.NewSyscallError("setsockopt", err)
 	}
-	if err := syscall.Connect(fd, socketAddress(address)); err != nil {
+	if err := connect(fd, socketAddress(address)); err != nil {
 		return nil, os.NewSyscallError("connect", err)
 	}
 	nonce := make([]byte, 16)
@@ -225,6 +225,18 @@ func checkAnswer(head []byte, key, subprotocol string) error {
 		return errors.New("Sec-WebSocket-Accept is wrong")
 	}
 	return nil
+}
+
+// connect goes on where a signal came between: the kernel goes on, too, and says so when it is asked again.
+func connect(fd int, address syscall.Sockaddr) error {
+	err := syscall.Connect(fd, address)
+	for err == syscall.EINTR || err == syscall.EALREADY {
+		err = syscall.Connect(fd, address)
+	}
+	if err == syscall.EISCONN {
+		return nil
+	}
+	return err
 }
 
 func socketAddress(address netip.AddrPort) syscall.Sockaddr {
