@@ -44,7 +44,7 @@ async def storm(instance: Instance, options: argparse.Namespace) -> int:
     chosen = [fault for fault in FAULTS if not options.only or fault.name in options.only]
     reports: list[Report] = []
     async with Client(instance.url, instance.client_id, instance.client_secret) as client:
-        crowd = Crowd(client, Pace(options.players, options.interval), "chaos")
+        crowd = Crowd(client, Pace(options.players, options.interval), "chaos", values=True)
         async with Arena(instance, client, crowd) as arena:
             await arena.until_the_stars_lead()
             try:
