@@ -11,7 +11,7 @@ import structlog
 
 from podium.common.bus import OUTAGE, Bus, user_token
 from podium.common.loops import heed_cancellation
-from podium.common.problems import StoreUnavailable
+from podium.common.problems import StoreUnavailable, unavailable
 
 REVOKED_PREFIX = "revoked."
 RESTRICTED_PREFIX = "restricted."
@@ -41,7 +41,9 @@ class SecurityState:
         self.loaded = asyncio.Event()
 
     def is_revoked(self, sid: str) -> bool:
-        """Whether the session was revoked."""
+        """Whether the session was revoked. Raises Problem 503 before the first load: nobody can tell then."""
+        if not self.loaded.is_set():
+            raise unavailable("nats")
         return sid in self._revoked
 
     def restriction(self, user_id: str, *, now: float | None = None) -> Restriction | None:
