@@ -38,6 +38,8 @@ class SecurityState:
         self._revoked: dict[str, float] = {}
         self._restricted: dict[str, Restriction] = {}
         self._on_revoked = on_revoked
+        self.restrictions = 0
+        """How often restrictions changed: what was made of them before another number is out of date."""
         self.loaded = asyncio.Event()
 
     def is_revoked(self, sid: str) -> bool:
@@ -70,6 +72,7 @@ class SecurityState:
                 self._on_revoked(sid)
         elif key.startswith(RESTRICTED_PREFIX):
             user = key.removeprefix(RESTRICTED_PREFIX)
+            self.restrictions += 1
             if value is None:
                 self._restricted.pop(user, None)
             else:

@@ -37,7 +37,8 @@ from podium.scoreboard.keeper import Keeper
 from podium.scoreboard.lean import LeanReads
 from podium.scoreboard.lease_store import LeaseStore
 from podium.scoreboard.leases import Limiter
-from podium.scoreboard.routes import Reader, make_router
+from podium.scoreboard.reader import Reader
+from podium.scoreboard.routes import make_router
 from podium.scoreboard.seasons import SeasonReader
 from podium.scoreboard.settings import CacheSettings, WatchSettings
 from podium.scoreboard.store import RankingStore
@@ -129,9 +130,7 @@ class Runtime:
         self.feed = feed = Feed(list(self.board_tops), store, self.tops, self.hub)
         engine = make_engine(settings.database, read=True, pool_size=ARCHIVE_CONNECTIONS)
         self.seasons = SeasonReader(self.board_tops, engine)
-        self.reader = Reader(
-            self.board_tops, parse_tiers(settings.rules.tiers), self.tops, store, self.security.is_restricted
-        )
+        self.reader = Reader(self.board_tops, parse_tiers(settings.rules.tiers), self.tops, store, self.security)
         self.gateway = Gateway(self.keeper, self.verifier, limiter)
         self.endpoint = WebSocketEndpoint(
             self.gateway, frozenset(self.board_tops), self.default_board(), settings.watch.ws_max_message_bytes

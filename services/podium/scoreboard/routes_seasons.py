@@ -8,8 +8,9 @@ from starlette.responses import Response
 
 from podium.common.problems import documented
 from podium.scoreboard.models import Count, SeasonAnswer, SeasonListAnswer, SeasonListQuery, SeasonQuery
+from podium.scoreboard.reader import Reader
 from podium.scoreboard.representations import matches
-from podium.scoreboard.routes import Reader, once_each
+from podium.scoreboard.routes import once_each
 from podium.scoreboard.seasons import Answer, SeasonReader
 
 LIST_CACHING: Final = "public, max-age=0, s-maxage=10, stale-while-revalidate=60"
