@@ -32,12 +32,18 @@ class Restriction:
 
 
 class SecurityState:
-    """The newest known revocations and restrictions. ``run`` keeps it so; look-ups never wait."""
+    """The newest known revocations and restrictions. ``run`` keeps it so; look-ups never wait.
 
-    def __init__(self, on_revoked: Callable[[str], None] | None = None) -> None:
+    ``on_revoked`` is called with each session that is revoked, ``on_restricted`` after each change of a restriction.
+    """
+
+    def __init__(
+        self, on_revoked: Callable[[str], None] | None = None, on_restricted: Callable[[], None] | None = None
+    ) -> None:
         self._revoked: dict[str, float] = {}
         self._restricted: dict[str, Restriction] = {}
         self._on_revoked = on_revoked
+        self._on_restricted = on_restricted
         self.restrictions = 0
         """How often restrictions changed: what was made of them before another number is out of date."""
         self.loaded = asyncio.Event()
@@ -78,6 +84,8 @@ class SecurityState:
             else:
                 entry = msgspec.json.decode(value)
                 self._restricted[user] = Restriction(entry["kind"], entry.get("until"))
+            if self._on_restricted:
+                self._on_restricted()
 
     def _forget_expired(self) -> None:
         """Drop revocations whose last token has expired, once there are enough to be worth the walk."""
