@@ -110,6 +110,10 @@ bench-read: $(VENV)/.installed ## Scoreboard reads beside a plain FastAPI + Redi
 bench-fanout: $(VENV)/.installed ## One snapshot to 2,000 and 8,000 WebSockets, beside centrifuge and a bare loop of send()
 	@$(LOAD).fanout $(BENCH)
 
+.PHONY: bench-storm
+bench-storm: $(VENV)/.installed ## 8,000 watchers through the gateway of a cluster: changes, all cut off at once, a rolling update
+	@$(LOAD).storm $(BENCH)
+
 .PHONY: bench-rebuild
 bench-rebuild: $(VENV)/.installed ## A million users built anew in a wiped Redis, under load; compared with SQL row by row
 	@$(LOAD).rebuild $(BENCH)

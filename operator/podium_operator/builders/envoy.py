@@ -14,7 +14,7 @@ from podium_operator.spec import JSON
 
 HEADER_KIB = 16
 """Largest headers of a request, in KiB."""
-CONNECTIONS = 8000
+CONNECTIONS = 9000
 """Connections that one pod takes: each needs a second one to a service, and 20,000 files is a common bound."""
 UPSTREAM_IDLE = "4s"
 """Idle connections to services close earlier than the services close them, so no request meets a closing one."""
