@@ -127,7 +127,9 @@ class Crowd:
     async def _play(self, player: _Player, offset: float) -> None:
         await asyncio.sleep(offset)
         while self.pace.updates is None or player.sent < self.pace.updates:
-            await self._open.wait()
+            if not self._open.is_set():
+                await self._open.wait()
+                await asyncio.sleep(offset)  # or all would play at once from now on
             begun = time.monotonic()
             self._busy += 1
             try:

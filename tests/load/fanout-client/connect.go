@@ -69,7 +69,7 @@ func open(listeners *Listeners, plan Connect) (Connected, error) {
 	if plan.Return {
 		listeners.returning = &returning{
 			plan: plan, sources: sources, targets: addresses, slots: make(chan struct{}, max(plan.AtOnce, 1)),
-			failures: map[string]int{}, lost: map[string]int{},
+			failures: map[string]int{}, lost: map[string]int{}, away: map[*past]bool{},
 		}
 	}
 	begin := time.Now()

@@ -62,7 +62,7 @@ func (l *Listeners) add(fd int, rest []byte, before *past) error {
 			return nil
 		}
 		made.age = before.age
-		before.with.away--
+		delete(before.with.away, before)
 		before.with.opened = append(before.with.opened, time.Now())
 	}
 	l.connections[fd] = made
@@ -185,9 +185,16 @@ func (l *Listeners) deliver(to *connection, place int, now time.Time) {
 	to.age = age
 }
 
-// ahead counts the connections that have a newer snapshot.
+// ahead counts the connections that have a newer snapshot, or had one when they were lost.
 func (l *Listeners) ahead(age Age) int {
 	count := 0
+	if l.returning != nil {
+		for each := range l.returning.away {
+			if each.age.newerThan(age) {
+				count++
+			}
+		}
+	}
 	for _, each := range l.connections {
 		if each.age.newerThan(age) {
 			count++

@@ -87,7 +87,7 @@ func (l *Listeners) end(age Age, timeout time.Duration) Report {
 func (l *Listeners) haveAll(age Age) bool {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	if l.returning != nil && l.returning.away > 0 {
+	if l.returning != nil && len(l.returning.away) > 0 {
 		return false
 	}
 	for _, each := range l.connections {

@@ -25,8 +25,8 @@ type returning struct {
 	lost map[string]int
 	// over: nobody comes back any more.
 	over bool
-	// away counts connections that are not back yet, awayMost the most there were at a time.
-	away     int
+	// away are the connections that are not back yet, awayMost the most there were at a time.
+	away     map[*past]bool
 	awayMost int
 }
 
@@ -50,13 +50,13 @@ const (
 )
 
 func (r *returning) reset() {
-	r.opened, r.gaps, r.awayMost = r.opened[:0], r.gaps[:0], r.away
+	r.opened, r.gaps, r.awayMost = r.opened[:0], r.gaps[:0], len(r.away)
 	r.failures, r.lost = map[string]int{}, map[string]int{}
 }
 
 func (r *returning) report() Returns {
 	made := Returns{
-		Count: len(r.opened), Away: r.away, AwayMost: r.awayMost, Lost: r.lost, Failures: r.failures, Gap: quantiles(r.gaps),
+		Count: len(r.opened), Away: len(r.away), AwayMost: r.awayMost, Lost: r.lost, Failures: r.failures, Gap: quantiles(r.gaps),
 	}
 	begin := 0
 	for end, each := range r.opened {
@@ -76,15 +76,15 @@ func (l *Listeners) comeBack(age Age, why string, pause time.Duration) {
 	r := l.returning
 	kind, _, _ := strings.Cut(why, " {")
 	r.lost[kind]++
-	r.away++
-	r.awayMost = max(r.awayMost, r.away)
-	lost := time.Now()
+	before := &past{age, time.Now(), r}
+	r.away[before] = true
+	r.awayMost = max(r.awayMost, len(r.away))
 	go func() {
 		longest := firstPause
 		for {
 			time.Sleep(pause)
 			r.slots <- struct{}{}
-			err := l.openAgain(r, &past{age, lost, r})
+			err := l.openAgain(r, before)
 			<-r.slots
 			if err == nil {
 				return
