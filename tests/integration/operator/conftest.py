@@ -25,7 +25,7 @@ CHART = Path(__file__).parents[3] / "charts" / "podium"
 NAMESPACE = Kind("v1", "Namespace", "namespaces")
 RBAC = {
     kind: Kind("rbac.authorization.k8s.io/v1", kind, f"{kind.lower()}s")
-    for kind in ("ClusterRole", "ClusterRoleBinding")
+    for kind in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 }
 _numbers = count()
 
@@ -50,6 +50,8 @@ async def connections(api_server: ApiServer) -> AsyncIterator[Connections]:
     """The CRD and the chart's rights are in place; the operator is its ServiceAccount, no more."""
     admin, operator = api_server.connect(api_server.admin_token), api_server.connect(api_server.operator_token)
     await admin.apply(DEFINITION, crd.definition())
+    for name in ("podium-system", "kube-system"):  # the second one's own controller may be later than this
+        await admin.apply(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     for item in _chart():
         if item["kind"] in RBAC:
             await admin.apply(RBAC[item["kind"]], item)
