@@ -19,6 +19,11 @@ AUTHENTICATION_NAMESPACE = "kube-system"
 AUTHENTICATION_CONFIG = "extension-apiserver-authentication"
 """ConfigMap in which kube-apiserver publishes how it proves itself."""
 
+ANONYMOUS = "system:anonymous"
+AUTHENTICATED = "system:authenticated"
+UNAUTHENTICATED = "system:unauthenticated"
+"""A user and two groups that Kubernetes gives out itself."""
+
 
 class Unauthenticated(Exception):
     """The request does not come from the API server, or names no user; the message says which."""
@@ -78,7 +83,8 @@ class FrontProxy:
         name = _first(headers, self.user_headers)
         if not name:
             raise Unauthenticated("the request names no user")
-        return User(name, _first(headers, self.uid_headers), _all(headers, self.group_headers), self._extra(headers))
+        groups = _with_authenticated(name, _all(headers, self.group_headers))
+        return User(name, _first(headers, self.uid_headers), groups, self._extra(headers))
 
     def _extra(self, headers: CIMultiDictProxy[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
         found: dict[str, list[str]] = {}
@@ -96,6 +102,13 @@ def _names(data: Mapping[str, str], key: str) -> tuple[str, ...]:
 
 def _common_names(certificate: Mapping[str, Any]) -> list[str]:
     return [value for part in certificate.get("subject", ()) for name, value in part if name == "commonName"]
+
+
+def _with_authenticated(name: str, groups: tuple[str, ...]) -> tuple[str, ...]:
+    """The API server's own controllers, which read discovery, name no group: whoever is known is in this one."""
+    if name == ANONYMOUS or {AUTHENTICATED, UNAUTHENTICATED} & set(groups):
+        return groups
+    return (*groups, AUTHENTICATED)
 
 
 def _first(headers: CIMultiDictProxy[str], names: Sequence[str]) -> str:

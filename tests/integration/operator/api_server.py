@@ -6,6 +6,7 @@ Authorisation is RBAC, so what the operator may do here is what the chart gives 
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import ssl
 import urllib.error
@@ -57,6 +58,20 @@ class ApiServer:
         configuration.api_key = {"BearerToken": token}
         configuration.api_key_prefix = {"BearerToken": "Bearer"}
         return Cluster(client.ApiClient(configuration))
+
+    def kubeconfig(self, file: Path, token: str) -> Path:
+        """Write what leads a process here as the owner of the token, and return the path."""
+        cluster = {"server": self.url, "certificate-authority": str(self.ca_file)}
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "test", "cluster": cluster}],
+            "users": [{"name": "test", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "current-context": "test",
+        }
+        file.write_text(json.dumps(content))
+        return file
 
 
 def _write_service_account_keys(folder: Path) -> None:

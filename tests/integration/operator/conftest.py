@@ -19,10 +19,10 @@ from podium_operator.settings import OperatorSettings
 from podium_operator.spec import JSON
 from tests.integration.operator.api_server import ApiServer, running_api_server
 from tests.integration.operator.definitions import DEFINITION
+from tests.integration.operator.metrics_world import NAMESPACE, Metrics, registered
 from tests.integration.operator.world import World
 
 CHART = Path(__file__).parents[3] / "charts" / "podium"
-NAMESPACE = Kind("v1", "Namespace", "namespaces")
 RBAC = {
     kind: Kind("rbac.authorization.k8s.io/v1", kind, f"{kind.lower()}s")
     for kind in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
@@ -96,3 +96,12 @@ async def world(connections: Connections) -> World:
         image_ratelimit="registry.test/ratelimit:1",
     )
     return World(connections.admin, connections.operator, settings, namespace)
+
+
+@pytest.fixture(scope="module")
+async def metrics(
+    connections: Connections, api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Metrics]:
+    """The metrics server, registered, and pods to ask."""
+    async with registered(api_server, connections.admin, tmp_path_factory.mktemp("metrics")) as running:
+        yield running

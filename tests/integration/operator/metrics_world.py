@@ -14,20 +14,39 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from podium_operator.cluster import POD, SERVICE, Cluster
+from podium_operator.builders.base import CONNECTIONS_METRIC
+from podium_operator.cluster import POD, SERVICE, Cluster, Kind
 from podium_operator.connection_metrics.registration import API_SERVICE, names
 from podium_operator.connection_metrics.settings import MetricsSettings
 from podium_operator.spec import JSON
 from tests.integration.operator.api_server import ApiServer
-from tests.integration.operator.front_proxy import anonymous
-from tests.support.processes import Process
+from tests.integration.operator.front_proxy import Authority, anonymous
+from tests.support.processes import Process, free_ports
 
 SERVICE_NAME = "podium-connection-metrics"
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 90.0
+NAMESPACE = Kind("v1", "Namespace", "namespaces")
+
+GAMES = "metric-games"
+"""Namespace of the pods that are asked."""
+
+ALL_PODS = f"/apis/custom.metrics.k8s.io/v1beta2/namespaces/{GAMES}/pods/*/{CONNECTIONS_METRIC}"
+
+BUSY = """# TYPE podium_scoreboard_connections gauge
+podium_scoreboard_connections{kind="websocket",agent="browser"} 400.0
+podium_scoreboard_connections{kind="websocket",agent="other"} 30.0
+podium_scoreboard_connections{kind="sse",agent="browser"} 2.0
+"""
+"""What a pod with 432 connections says at `/metrics`."""
+
+FRESH = "# TYPE podium_scoreboard_connections gauge\n"
+"""What one says that had none yet."""
+
+OTHER = "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1.0\n"
+"""What one says that knows nothing of connections."""
 
 
 def settings(port: int = 1, pod_port: int = 1, service: str = SERVICE_NAME) -> MetricsSettings:
@@ -52,24 +71,7 @@ def _answers(url: str) -> bool:
 @contextlib.contextmanager
 def running(api_server: ApiServer, chosen: MetricsSettings, folder: Path) -> Iterator[Process]:
     """The metrics server as a process, with the rights that the chart gives to its ServiceAccount."""
-    kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(
-        yaml.safe_dump(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [
-                    {
-                        "name": "test",
-                        "cluster": {"server": api_server.url, "certificate-authority": str(api_server.ca_file)},
-                    }
-                ],
-                "users": [{"name": "test", "user": {"token": api_server.metrics_token}}],
-                "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-                "current-context": "test",
-            }
-        )
-    )
+    kubeconfig = api_server.kubeconfig(folder / "metrics.kubeconfig", api_server.metrics_token)
     variables = {f"PODIUM_CONNECTION_METRICS_{key.upper()}": str(value) for key, value in chosen.model_dump().items()}
     process = Process(
         [sys.executable, "-m", "podium_operator.connection_metrics"],
@@ -173,3 +175,54 @@ async def add_pod(
     await admin.create(POD, namespace, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": body})
     status = {"phase": phase, "podIP": address, "podIPs": [{"ip": address}]}
     await admin.merge(POD, namespace, name, {"status": status}, "status")
+
+
+@dataclass
+class Metrics:
+    """The server, as the autoscaler reaches it and as one reaches it directly."""
+
+    admin: Cluster
+    autoscaler: Cluster
+    stranger: Cluster
+    url: str
+    authority: Authority
+
+    async def read(self, path: str = ALL_PODS, query: dict[str, str] | None = None) -> JSON:
+        """What the autoscaler gets through the API server."""
+        return await self.autoscaler._call("GET", path, query)
+
+    async def directly(self, path: str, context: ssl.SSLContext, headers: dict[str, str] | None = None) -> Answer:
+        """What the server says to whoever calls it past the API server."""
+        return await asyncio.to_thread(ask, self.url + path, context, headers or {})
+
+
+@contextlib.asynccontextmanager
+async def registered(api_server: ApiServer, admin: Cluster, folder: Path) -> AsyncIterator[Metrics]:
+    """A registered server, and pods of two Scoreboards in one namespace, of which some answer."""
+    port, pod_port = free_ports(2)
+    await forget_registrations(admin)
+    await lead_to_this_machine(admin)
+    await admin.apply(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GAMES}})
+    await add_pod(admin, GAMES, "arcade-busy", "127.0.0.2")
+    await add_pod(admin, GAMES, "arcade-fresh", "127.0.0.3")
+    await add_pod(admin, GAMES, "arcade-other", "127.0.0.4")
+    await add_pod(admin, GAMES, "arcade-silent", "127.0.0.5")
+    await add_pod(admin, GAMES, "arcade-gone", "127.0.0.2", phase="Failed")
+    await add_pod(admin, GAMES, "arcade-scores", "127.0.0.2", component="scores")
+    await add_pod(admin, GAMES, "casino-busy", "127.0.0.2")
+    autoscaler = api_server.connect(api_server.autoscaler_token)
+    stranger = api_server.connect(api_server.stranger_token)
+    served = {"127.0.0.2": BUSY, "127.0.0.3": FRESH, "127.0.0.4": OTHER}
+    try:
+        async with pages(served, pod_port):
+            with running(api_server, settings(port, pod_port), folder):
+                for name in names():
+                    await until(is_available, admin, name)
+                yield Metrics(admin, autoscaler, stranger, f"https://127.0.0.1:{port}", api_server.front_proxy)
+    finally:
+        for cluster in (autoscaler, stranger):
+            await cluster.close()
+        for pod in await admin.find(POD, GAMES):
+            await admin.merge(POD, GAMES, pod["metadata"]["name"], {"metadata": {"finalizers": None}})
+            await admin.delete(POD, GAMES, pod["metadata"]["name"])
+        await forget_registrations(admin)

@@ -2,99 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import urllib.error
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from podium_operator.builders.base import CONNECTIONS_METRIC
-from podium_operator.cluster import Cluster, Refused
+from podium_operator.cluster import Refused
 from podium_operator.connection_metrics.registration import CLUSTER_ROLE, names
-from podium_operator.spec import JSON
-from tests.integration.operator.api_server import AUTOSCALER_USER, FRONT_PROXY, ApiServer
-from tests.integration.operator.conftest import NAMESPACE, Connections
+from tests.integration.operator.api_server import AUTOSCALER_USER, FRONT_PROXY
 from tests.integration.operator.front_proxy import Authority, anonymous
 from tests.integration.operator.metrics_world import (
+    ALL_PODS,
+    GAMES,
     SERVICE_NAME,
     Answer,
-    add_pod,
-    ask,
-    forget_registrations,
+    Metrics,
     is_available,
-    lead_to_this_machine,
-    pages,
-    running,
-    settings,
     until,
 )
-from tests.support.processes import free_ports
 
-GAMES = "metric-games"
 ROOT = "/apis/custom.metrics.k8s.io"
-ALL_PODS = f"{ROOT}/v1beta2/namespaces/{GAMES}/pods/*/{CONNECTIONS_METRIC}"
 ARCADE = {"labelSelector": "app.kubernetes.io/instance=arcade,app.kubernetes.io/component=scoreboard"}
-BUSY = """# TYPE podium_scoreboard_connections gauge
-podium_scoreboard_connections{kind="websocket",agent="browser"} 400.0
-podium_scoreboard_connections{kind="websocket",agent="other"} 30.0
-podium_scoreboard_connections{kind="sse",agent="browser"} 2.0
-"""
-FRESH = "# TYPE podium_scoreboard_connections gauge\n"
-OTHER = "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1.0\n"
-
-
-@dataclass
-class Metrics:
-    """The server, as the autoscaler reaches it and as one reaches it directly."""
-
-    admin: Cluster
-    autoscaler: Cluster
-    stranger: Cluster
-    url: str
-    authority: Authority
-
-    async def read(self, path: str = ALL_PODS, query: dict[str, str] | None = None) -> JSON:
-        """What the autoscaler gets through the API server."""
-        return await self.autoscaler._call("GET", path, query)
-
-    async def directly(self, path: str, context: ssl.SSLContext, headers: dict[str, str] | None = None) -> Answer:
-        """What the server says to whoever calls it past the API server."""
-        return await asyncio.to_thread(ask, self.url + path, context, headers or {})
-
-
-@pytest.fixture(scope="module")
-async def metrics(
-    connections: Connections, api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Metrics]:
-    """A registered server, and pods of two Scoreboards in one namespace."""
-    admin = connections.admin
-    port, pod_port = free_ports(2)
-    await forget_registrations(admin)
-    await lead_to_this_machine(admin)
-    await admin.apply(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GAMES}})
-    await add_pod(admin, GAMES, "arcade-busy", "127.0.0.2")
-    await add_pod(admin, GAMES, "arcade-fresh", "127.0.0.3")
-    await add_pod(admin, GAMES, "arcade-other", "127.0.0.4")
-    await add_pod(admin, GAMES, "arcade-silent", "127.0.0.5")
-    await add_pod(admin, GAMES, "arcade-gone", "127.0.0.2", phase="Failed")
-    await add_pod(admin, GAMES, "arcade-scores", "127.0.0.2", component="scores")
-    await add_pod(admin, GAMES, "casino-busy", "127.0.0.2")
-    served = {"127.0.0.2": BUSY, "127.0.0.3": FRESH, "127.0.0.4": OTHER}
-    autoscaler, stranger = (
-        api_server.connect(token) for token in (api_server.autoscaler_token, api_server.stranger_token)
-    )
-    folder = tmp_path_factory.mktemp("metrics")
-    async with pages(served, pod_port):
-        with running(api_server, settings(port, pod_port), folder):
-            for name in names():
-                await until(is_available, admin, name)
-            yield Metrics(admin, autoscaler, stranger, f"https://127.0.0.1:{port}", api_server.front_proxy)
-    await autoscaler.close()
-    await stranger.close()
-    await forget_registrations(admin)
 
 
 async def test_the_registration_goes_with_the_chart(metrics: Metrics) -> None:

@@ -42,7 +42,7 @@ def test_the_headers_name_the_user_with_groups_and_extras() -> None:
             ("x-remote-extra-scopes%2fX", "b"),
         ]
     )
-    assert user == User("ann", "7", ("players", "admins"), (("scopes/x", ("a", "b")),))
+    assert user == User("ann", "7", ("players", "admins", "system:authenticated"), (("scopes/x", ("a", "b")),))
 
 
 @pytest.mark.parametrize(
