@@ -44,6 +44,7 @@ class MetricsService:
         self._certificate = certificate.make(settings.server_name)
         self._front_proxy: FrontProxy | None = None
         self._foreign: list[str] = []
+        """Registrations of another adapter, because of which this one has stepped back."""
         self._problem = "the first look at the API server"
         server = MetricsServer(
             self._known_proxy, Access(cluster, GROUP), Readings(cluster, settings.pod_port), self.missing
@@ -54,11 +55,6 @@ class MetricsService:
     def missing(self) -> list[str]:
         """What keeps this process from its work, in words. Another adapter in its place is nothing that is missing."""
         return [self._problem] if self._problem else []
-
-    @property
-    def foreign(self) -> list[str]:
-        """Registrations of another adapter, because of which this one has stepped back."""
-        return self._foreign
 
     async def run(self) -> None:
         """Serve until cancelled."""

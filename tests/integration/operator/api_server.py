@@ -74,6 +74,28 @@ class ApiServer:
         return file
 
 
+@contextlib.contextmanager
+def running_controllers(api_server: ApiServer, folder: Path, *names: str) -> Iterator[None]:
+    """kube-controller-manager with nothing but these of its controllers; the autoscaler looks every second."""
+    process = Process(
+        [
+            str(toolchain.ensure("kube-controller-manager")),
+            f"--kubeconfig={api_server.kubeconfig(folder / 'controllers.kubeconfig', api_server.admin_token)}",
+            f"--controllers={','.join(names)}",
+            "--horizontal-pod-autoscaler-sync-period=1s",
+            "--leader-elect=false",
+            "--secure-port=0",
+        ],
+        folder / "controller-manager.log",
+        lambda: True,
+    )
+    process.start()
+    try:
+        yield
+    finally:
+        process.stop()
+
+
 def _write_service_account_keys(folder: Path) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from podium_dev import toolchain
 from podium_operator.builders import services
 from podium_operator.cluster import DEPLOYMENT, Kind
 from podium_operator.spec import JSON
-from tests.integration.operator.api_server import ApiServer
+from tests.integration.operator.api_server import ApiServer, running_controllers
 from tests.integration.operator.metrics_world import GAMES, WAIT_SECONDS, Metrics
-from tests.support.processes import Process
 from tests.unit.operator.golden import inputs
 
 AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
@@ -28,23 +26,9 @@ PODS = 4
 
 @pytest.fixture
 async def autoscaler(metrics: Metrics, api_server: ApiServer, tmp_path: Path) -> AsyncIterator[None]:
-    """kube-controller-manager with nothing but this controller."""
-    kubeconfig = api_server.kubeconfig(tmp_path / "kubeconfig", api_server.admin_token)
-    process = Process(
-        [
-            str(toolchain.ensure("kube-controller-manager")),
-            f"--kubeconfig={kubeconfig}",
-            "--controllers=horizontal-pod-autoscaler-controller",
-            "--horizontal-pod-autoscaler-sync-period=1s",
-            "--leader-elect=false",
-            "--secure-port=0",
-        ],
-        tmp_path / "controller-manager.log",
-        lambda: True,
-    )
-    process.start()
-    yield
-    process.stop()
+    """Kubernetes' own, as the only controller; what it works on is gone after the test."""
+    with running_controllers(api_server, tmp_path, "horizontal-pod-autoscaler-controller"):
+        yield
     for kind in (AUTOSCALER, DEPLOYMENT):
         await metrics.admin.delete(kind, GAMES, NAME)
 

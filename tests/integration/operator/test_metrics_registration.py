@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from podium_operator.cluster import Cluster, Conflict, Refused
-from podium_operator.connection_metrics.registration import API_SERVICE, names, register, wanted
+from podium_operator.connection_metrics.registration import API_SERVICE, CLUSTER_ROLE, names, register, wanted
 from podium_operator.spec import JSON
-from tests.integration.operator.api_server import ApiServer
+from tests.integration.operator.api_server import ApiServer, running_controllers
 from tests.integration.operator.conftest import Connections
-from tests.integration.operator.metrics_world import forget_registrations, settings
+from tests.integration.operator.metrics_world import forget_registrations, running, settings, until
+from tests.support.processes import free_ports
 
 OURS = settings()
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
@@ -81,6 +83,32 @@ async def test_it_steps_back_for_an_adapter_that_comes_later(
     await admin.delete(API_SERVICE, None, name)
     assert await register(server, OURS, CERTIFICATE) == []
     assert await _services(admin) == dict.fromkeys(names(), OURS.service)
+
+
+async def test_the_process_is_well_while_another_adapter_serves(
+    connections: Connections, server: Cluster, api_server: ApiServer, tmp_path: Path
+) -> None:
+    """It is ready, for there is nothing to repair, and its log says who serves and what that means."""
+    await connections.admin.apply(API_SERVICE, _foreign(names()[0]))
+    port, pod_port = free_ports(2)
+    with running(api_server, settings(port, pod_port), tmp_path) as process:
+        assert "another adapter serves custom.metrics.k8s.io" in process.log_end()
+        assert names()[0] in process.log_end()
+    assert await _services(connections.admin) == {names()[0]: "prometheus-adapter"}
+
+
+async def test_the_registration_goes_with_its_owner(
+    connections: Connections, server: Cluster, api_server: ApiServer, tmp_path: Path
+) -> None:
+    """Kubernetes' own garbage collector removes it when the chart's ClusterRole is uninstalled."""
+    admin, role = connections.admin, "metrics-for-a-while"
+    meta = {"name": role}
+    await admin.apply(CLUSTER_ROLE, {"apiVersion": CLUSTER_ROLE.api_version, "kind": "ClusterRole", "metadata": meta})
+    await register(admin, OURS.model_copy(update={"owner": role}), CERTIFICATE)
+    with running_controllers(api_server, tmp_path, "garbage-collector-controller"):
+        await admin.delete(CLUSTER_ROLE, None, role)
+        for name in names():
+            await until(lambda item: item is None, admin, name)
 
 
 async def test_a_new_certificate_is_registered(connections: Connections, server: Cluster) -> None:
