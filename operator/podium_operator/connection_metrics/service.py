@@ -91,9 +91,11 @@ class MetricsService:
             raise NotPublished(f"its authority cannot be read: {error}") from error
         if self._site is not None:
             await self._site.stop()
+            self._site = None
         self._front_proxy = published
-        self._site = web.TCPSite(self._runner, self._settings.host, self._settings.port, ssl_context=context)
-        await self._site.start()
+        site = web.TCPSite(self._runner, self._settings.host, self._settings.port, ssl_context=context)
+        await site.start()
+        self._site = site  # only now: a port that could not be had is tried again
 
     def _known_proxy(self) -> FrontProxy:
         if self._front_proxy is None:

@@ -223,6 +223,5 @@ async def registered(api_server: ApiServer, admin: Cluster, folder: Path) -> Asy
         for cluster in (autoscaler, stranger):
             await cluster.close()
         for pod in await admin.find(POD, GAMES):
-            await admin.merge(POD, GAMES, pod["metadata"]["name"], {"metadata": {"finalizers": None}})
             await admin.delete(POD, GAMES, pod["metadata"]["name"])
         await forget_registrations(admin)
