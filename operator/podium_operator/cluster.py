@@ -155,7 +155,7 @@ class Cluster:
             if auth.get("in") == "header" and auth.get("value"):
                 headers[auth["key"]] = auth["value"]
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> JSON | None:
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> JSON | None:
         """The object, or None if there is none."""
         try:
             return await self._call("GET", kind.path(namespace, name))
@@ -164,9 +164,16 @@ class Cluster:
                 return None
             raise
 
-    async def find(self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None) -> list[JSON]:
-        """All objects with these labels; kind and apiVersion are filled in."""
-        query = {"labelSelector": ",".join(f"{k}={v}" for k, v in labels.items())} if labels else {}
+    async def find(
+        self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | str | None = None
+    ) -> list[JSON]:
+        """All objects with these labels, or that a selector in the API's own form means.
+
+        kind and apiVersion are filled in.
+        """
+        if isinstance(labels, Mapping):
+            labels = ",".join(f"{k}={v}" for k, v in labels.items())
+        query = {"labelSelector": labels} if labels else {}
         try:
             answer = await self._call("GET", kind.path(namespace), query)
         except Refused as error:
@@ -175,17 +182,18 @@ class Cluster:
             raise
         return [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer.get("items", [])]
 
-    async def create(self, kind: Kind, namespace: str, item: JSON) -> JSON:
+    async def create(self, kind: Kind, namespace: str | None, item: JSON) -> JSON:
         """Make the object. Raises Conflict if it exists."""
         return await self._call("POST", kind.path(namespace), {"fieldManager": MANAGER}, item)
 
-    async def apply(self, kind: Kind, item: JSON, manager: str = MANAGER) -> JSON:
+    async def apply(self, kind: Kind, item: JSON, manager: str = MANAGER, *, force: bool = True) -> JSON:
         """Server-side apply: the fields given are the manager's, whoever had them before; its former fields go.
 
-        An object without a namespace is one of the whole cluster.
+        An object without a namespace is one of the whole cluster. Raises Conflict without `force`, if somebody else
+        has one of the fields with another value.
         """
         meta = item["metadata"]
-        query = {"fieldManager": manager, "force": "true"}
+        query = {"fieldManager": manager, "force": str(force).lower()}
         path = kind.path(meta.get("namespace"), meta["name"])
         return await self._call("PATCH", path, query, item, "application/apply-patch+yaml")
 

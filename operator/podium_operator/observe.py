@@ -8,27 +8,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
 from podium_operator.builders import services
-from podium_operator.builders.base import SERVICE_PORT, External, selector
+from podium_operator.builders.base import CONNECTIONS_METRIC, External, selector
 from podium_operator.cluster import DEPLOYMENT, POD, SERVICE, STATEFUL_SET, Cluster
 from podium_operator.objects import Key, deployment_health, stateful_set_health
+from podium_operator.scrape import PLAYERS_METRIC, SCRAPE_SECONDS, scrape
 from podium_operator.spec import JSON, ScoreboardSpec
 from podium_operator.status import Health
 from podium_operator.stores import external, nats, postgres, redis
 from podium_operator.stores.status import StoreStatus
 
 log = logging.getLogger(__name__)
-
-SCRAPE_SECONDS = 2.0
-"""Longest wait for the metrics of one pod."""
-
-CONNECTIONS_METRIC = "podium_scoreboard_connections"
-"""Gauge of each scoreboard pod: its open connections, by kind."""
-
-PLAYERS_METRIC = "podium_users"
-"""Gauge of each analytics pod: users in the ranking, by board."""
 
 LONG_CONNECTIONS = frozenset({"scoreboard", "gateway"})
 """Components whose leaving pods get no new requests after a moment, but end open connections at leisure."""
@@ -108,7 +99,7 @@ async def counts(cluster: Cluster, name: str, namespace: str) -> dict[str, int]:
     pods = await cluster.find(POD, namespace, selector(name))
     chosen = [pod for pod in pods if _component(pod) in ("scoreboard", "analytics") and _ready(pod)]
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SCRAPE_SECONDS)) as session:
-        scraped = await asyncio.gather(*(_scrape(session, pod) for pod in chosen))
+        scraped = await asyncio.gather(*(scrape(session, pod) for pod in chosen))
     players = [numbers[PLAYERS_METRIC] for numbers in scraped if PLAYERS_METRIC in numbers]
     connections = [numbers[CONNECTIONS_METRIC] for numbers in scraped if CONNECTIONS_METRIC in numbers]
     result = {}
@@ -126,26 +117,3 @@ def _component(pod: JSON) -> str:
 def _ready(pod: JSON) -> bool:
     conditions = pod.get("status", {}).get("conditions", [])
     return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
-
-
-async def _scrape(session: aiohttp.ClientSession, pod: JSON) -> dict[str, float]:
-    """Connections (of all kinds) and players (of the largest board) of one pod.
-
-    Empty if it does not answer, which its own probes deal with.
-    """
-    address = pod["status"].get("podIP", "")
-    host = f"[{address}]" if ":" in address else address
-    try:
-        async with session.get(f"http://{host}:{SERVICE_PORT}/metrics") as answer:
-            text = await answer.text()
-    except (aiohttp.ClientError, TimeoutError) as error:
-        log.debug("no metrics from %s: %s", pod["metadata"]["name"], error)
-        return {}
-    found: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
-        values = [sample.value for sample in family.samples]
-        if family.name == CONNECTIONS_METRIC:
-            found[family.name] = sum(values)
-        elif family.name == PLAYERS_METRIC and values:
-            found[family.name] = max(values)
-    return found

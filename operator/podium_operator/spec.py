@@ -242,11 +242,27 @@ class Service(Model):
     )
 
 
+class ScoreboardService(Service):
+    """Scaling and size of the service that holds the watchers' connections."""
+
+    target_connections_per_pod: int = Field(
+        default=5000,
+        ge=1,
+        le=20000,
+        description="Average number of open connections of a pod the autoscaler aims for, besides its CPU use. At the "
+        "default a pod's snapshots reach its last watcher well within 100 ms, and there is room for what a lost pod "
+        "leaves to the others. Needs a cluster that serves the metric podium_scoreboard_connections, as the chart's "
+        "connection-metrics does.",
+    )
+
+
 class Services(Model):
     """The application's services."""
 
     scores: Service = Field(default_factory=Service, description="Takes score updates.")
-    scoreboard: Service = Field(default_factory=Service, description="Serves rankings and holds WebSockets.")
+    scoreboard: ScoreboardService = Field(
+        default_factory=ScoreboardService, description="Serves rankings and holds WebSockets."
+    )
     projector: Service = Field(default_factory=Service, description="Applies score events to Redis.")
     auth: Service = Field(default_factory=Service, description="Issues tokens.")
     analytics: Service = Field(default_factory=Service, description="Keeps metrics and serves reports.")

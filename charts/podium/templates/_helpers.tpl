@@ -11,6 +11,19 @@ app.kubernetes.io/name: podium-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- define "podium.connectionMetrics.labels" -}}
+app.kubernetes.io/name: podium-connection-metrics
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "podium.connectionMetrics.selector" -}}
+app.kubernetes.io/name: podium-connection-metrics
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
 {{- define "podium.version" -}}
 {{ .Values.images.podium.tag | default .Chart.AppVersion }}
 {{- end }}

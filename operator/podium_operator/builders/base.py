@@ -14,6 +14,12 @@ APP = "podium"
 MANAGER = "podium-operator"
 """Value of the managed-by label and the field manager of server-side apply."""
 
+CONNECTION_METRICS = "podium-connection-metrics"
+"""Name label of the pods that serve the autoscaler's metric, and their field manager of server-side apply."""
+
+CONNECTIONS_METRIC = "podium_scoreboard_connections"
+"""Gauge of each scoreboard pod: its open connections, by kind and agent; the autoscaler's metric is their sum."""
+
 PODIUM_UID = 65532
 """User and group id of all our images but PostgreSQL's (docs/images.md)."""
 
@@ -214,6 +220,16 @@ def operator_pod(inputs: Inputs) -> list[JSON]:
         {
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": inputs.operator_namespace}},
             "podSelector": {"matchLabels": {"app.kubernetes.io/name": MANAGER}},
+        }
+    ]
+
+
+def connection_metrics_pod(inputs: Inputs) -> list[JSON]:
+    """Network-policy peer: the server of the autoscaler's metric, which asks the pods for their connections."""
+    return [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": inputs.operator_namespace}},
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": CONNECTION_METRICS}},
         }
     ]
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from podium_operator.builders import config
 from podium_operator.builders.base import (
     CONFIG_CHECKSUM,
+    CONNECTIONS_METRIC,
     PODIUM_UID,
     SERVICE_PORT,
     Inputs,
     checksum,
+    connection_metrics_pod,
     container_security,
     labels,
     metadata,
@@ -26,7 +29,7 @@ from podium_operator.builders.base import (
     spread,
     tcp,
 )
-from podium_operator.spec import JSON, Service
+from podium_operator.spec import JSON, ScoreboardService, Service
 
 PYTHON = "/opt/podium/bin/python"
 """The interpreter of the podium image (docs/images.md)."""
@@ -39,6 +42,27 @@ TERMINATION_SECONDS = 45
 
 PROGRESS_DEADLINE_SECONDS = 180
 """A roll-out that makes no step for this long has failed and is taken back."""
+
+CONNECTIONS_BEHAVIOR: JSON = {
+    "scaleUp": {
+        "stabilizationWindowSeconds": 0,
+        "policies": [
+            {"type": "Percent", "value": 100, "periodSeconds": 15},
+            {"type": "Pods", "value": 4, "periodSeconds": 15},
+        ],
+        "selectPolicy": "Max",
+    },
+    "scaleDown": {
+        "stabilizationWindowSeconds": 300,
+        "policies": [
+            {"type": "Pods", "value": 1, "periodSeconds": 60},
+            {"type": "Percent", "value": 10, "periodSeconds": 60},
+        ],
+        "selectPolicy": "Max",
+    },
+}
+"""How fast the number of pods with connections may change. Up at once. Down after five quiet minutes, and then by a
+pod (of many, a tenth) in a minute, longer than its drain: each one that goes sends its watchers to the others."""
 
 STORE_PORTS = {"postgres": 5432, "redis": 6379, "nats": 4222}
 
@@ -115,6 +139,8 @@ def store_egress(inputs: Inputs, stores: tuple[str, ...]) -> list[JSON]:
 
 def _policy(inputs: Inputs, role: Role) -> JSON:
     callers = [*(pods_of(inputs, "gateway") if role.public else []), *operator_pod(inputs)]
+    if _holds_connections(settings_of(inputs, role)):
+        callers += connection_metrics_pod(inputs)
     return network_policy(
         inputs,
         role.name,
@@ -208,9 +234,26 @@ def _deployment(inputs: Inputs, role: Role) -> JSON:
     }
 
 
+def _holds_connections(scaling: Service) -> TypeGuard[ScoreboardService]:
+    """Whether the pods of a service are scaled by the connections that they hold, too."""
+    return isinstance(scaling, ScoreboardService)
+
+
+def _quantity(number: int) -> str:
+    """A number as the API server writes it, so that what it answers is what was applied."""
+    return f"{number // 1000}k" if number % 1000 == 0 else str(number)
+
+
 def _autoscaler(inputs: Inputs, role: Role) -> JSON:
+    """By CPU; the scoreboard by its connections as well: whichever of the two asks for more pods."""
     scaling = settings_of(inputs, role)
-    target = {"type": "Utilization", "averageUtilization": scaling.target_cpu_utilization}
+    target: JSON = {"type": "Utilization", "averageUtilization": scaling.target_cpu_utilization}
+    metrics: list[JSON] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
+    behavior: JSON = {}
+    if _holds_connections(scaling):
+        average = {"type": "AverageValue", "averageValue": _quantity(scaling.target_connections_per_pod)}
+        metrics.append({"type": "Pods", "pods": {"metric": {"name": CONNECTIONS_METRIC}, "target": average}})
+        behavior = {"behavior": CONNECTIONS_BEHAVIOR}
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -219,6 +262,7 @@ def _autoscaler(inputs: Inputs, role: Role) -> JSON:
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": inputs.object_name(role.name)},
             "minReplicas": scaling.min_replicas,
             "maxReplicas": scaling.max_replicas,
-            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+            "metrics": metrics,
+            **behavior,
         },
     }

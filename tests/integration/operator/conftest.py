@@ -19,13 +19,13 @@ from podium_operator.settings import OperatorSettings
 from podium_operator.spec import JSON
 from tests.integration.operator.api_server import ApiServer, running_api_server
 from tests.integration.operator.definitions import DEFINITION
+from tests.integration.operator.metrics_world import NAMESPACE, Metrics, registered
 from tests.integration.operator.world import World
 
 CHART = Path(__file__).parents[3] / "charts" / "podium"
-NAMESPACE = Kind("v1", "Namespace", "namespaces")
 RBAC = {
     kind: Kind("rbac.authorization.k8s.io/v1", kind, f"{kind.lower()}s")
-    for kind in ("ClusterRole", "ClusterRoleBinding")
+    for kind in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 }
 _numbers = count()
 
@@ -50,6 +50,8 @@ async def connections(api_server: ApiServer) -> AsyncIterator[Connections]:
     """The CRD and the chart's rights are in place; the operator is its ServiceAccount, no more."""
     admin, operator = api_server.connect(api_server.admin_token), api_server.connect(api_server.operator_token)
     await admin.apply(DEFINITION, crd.definition())
+    for name in ("podium-system", "kube-system"):  # the second one's own controller may be later than this
+        await admin.apply(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     for item in _chart():
         if item["kind"] in RBAC:
             await admin.apply(RBAC[item["kind"]], item)
@@ -94,3 +96,12 @@ async def world(connections: Connections) -> World:
         image_ratelimit="registry.test/ratelimit:1",
     )
     return World(connections.admin, connections.operator, settings, namespace)
+
+
+@pytest.fixture(scope="module")
+async def metrics(
+    connections: Connections, api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Metrics]:
+    """The metrics server, registered, and pods to ask."""
+    async with registered(api_server, connections.admin, tmp_path_factory.mktemp("metrics")) as running:
+        yield running

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from podium.common.settings import ProcessSettings
 from podium_operator.builders import config, migrate, services
 from podium_operator.builders.base import CONFIG_CHECKSUM
 from podium_operator.spec import JSON
@@ -74,6 +76,65 @@ def test_scaling_does_not_roll_the_services() -> None:
     assert {n: d["spec"]["template"] for n, d in _deployments().items()} == {
         n: d["spec"]["template"] for n, d in scaled.items()
     }
+
+
+def _autoscaler(component: str, spec: JSON | None = None) -> JSON:
+    objects = services.build(inputs(spec))
+    (found,) = [
+        item
+        for item in objects
+        if (item["kind"], item["metadata"]["name"]) == ("HorizontalPodAutoscaler", f"arcade-{component}")
+    ]
+    scaling: JSON = found["spec"]
+    return scaling
+
+
+@pytest.mark.parametrize(("target", "written"), [(5000, "5k"), (2500, "2500"), (1, "1"), (20000, "20k")])
+def test_the_scoreboard_is_scaled_by_connections_as_well_as_by_cpu(target: int, written: str) -> None:
+    """An average over its pods, in the form in which the API server gives it back."""
+    cpu, connections = _autoscaler("scoreboard", {"services": {"scoreboard": {"targetConnectionsPerPod": target}}})[
+        "metrics"
+    ]
+    assert cpu["resource"]["name"] == "cpu"
+    assert connections == {
+        "type": "Pods",
+        "pods": {
+            "metric": {"name": "podium_scoreboard_connections"},
+            "target": {"type": "AverageValue", "averageValue": written},
+        },
+    }
+
+
+def test_services_without_connections_are_scaled_by_cpu_alone() -> None:
+    """The other roles have no such field and no such metric."""
+    for role in services.ROLES:
+        if role.name != "scoreboard":
+            assert [metric["type"] for metric in _autoscaler(role.name)["metrics"]] == ["Resource"]
+            assert "behavior" not in _autoscaler(role.name)
+    with pytest.raises(ValidationError):
+        inputs({"services": {"scores": {"targetConnectionsPerPod": 1}}})
+
+
+def test_pods_with_connections_come_at_once_and_go_one_after_the_other() -> None:
+    """A removed pod has drained before the next one is removed."""
+    behavior = _autoscaler("scoreboard")["behavior"]
+    assert behavior["scaleUp"]["stabilizationWindowSeconds"] == 0
+    assert behavior["scaleDown"]["stabilizationWindowSeconds"] >= 300
+    for policy in behavior["scaleDown"]["policies"]:
+        assert policy["periodSeconds"] > services.TERMINATION_SECONDS
+
+
+def test_a_pod_has_time_to_drain() -> None:
+    """The grace of termination holds what comes before the signal and the drain after it, and some requests more."""
+    longest = services.ENDPOINT_GRACE_SECONDS + ProcessSettings().drain_seconds
+    assert longest + 15 <= services.TERMINATION_SECONDS
+
+
+def test_only_the_scoreboard_lets_the_metrics_server_in() -> None:
+    """Its NetworkPolicy names the pods that ask for the connections; nobody else's does."""
+    policies = [item for item in services.build(inputs()) if item["kind"] == "NetworkPolicy"]
+    named = {item["metadata"]["name"] for item in policies if "podium-connection-metrics" in str(item)}
+    assert named == {"arcade-scoreboard"}
 
 
 def test_a_changed_client_secret_rolls_auth_only() -> None:
