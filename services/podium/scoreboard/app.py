@@ -29,6 +29,7 @@ from podium.common.settings import (
 )
 from podium.common.tokens import TokenVerifier, make_verifier
 from podium.scoreboard import asyncapi, handshake, pages, routes_seasons
+from podium.scoreboard.capacity import connections_at_most
 from podium.scoreboard.domain import Tops
 from podium.scoreboard.feed import Feed
 from podium.scoreboard.head import HeadAsGet
@@ -132,7 +133,8 @@ class Runtime:
         self.reader = Reader(
             self.board_tops, parse_tiers(settings.rules.tiers), self.tops, store, self.security.is_restricted
         )
-        self.gateway = Gateway(self.keeper, self.verifier, limiter)
+        most = connections_at_most(settings.watch.max_connections)
+        self.gateway = Gateway(self.keeper, self.verifier, limiter, most)
         self.endpoint = WebSocketEndpoint(
             self.gateway, frozenset(self.board_tops), self.default_board(), settings.watch.ws_max_message_bytes
         )
