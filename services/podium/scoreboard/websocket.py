@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from fastapi import WebSocket, WebSocketDisconnect
