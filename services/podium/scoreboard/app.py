@@ -218,5 +218,5 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
         cache=settings.cache,
         own_traces=settings.telemetry.records_own_traces,
     )
-    pages.install(app, lambda: asyncapi.describe(settings.watch))
+    pages.install(app, lambda: asyncapi.describe(settings.watch), settings.watch.ws_heartbeat_seconds)
     return app
