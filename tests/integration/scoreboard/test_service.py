@@ -346,10 +346,12 @@ async def test_a_drain_sends_everyone_away(start: Start) -> None:
 
 async def test_pages_and_descriptions(start: Start) -> None:
     """The page has a strict policy; AsyncAPI names what the server speaks."""
-    pod, _ = await start()
+    pod, _ = await start(ws_heartbeat_seconds=0.5)
     page = await fetch(pod, "/")
     assert page.status_code == 200
     assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert 'data-heartbeat-ms="500"' in page.text, "so the page knows when silence is too long"
+    assert (await fetch(pod, "/", headers={"If-None-Match": page.headers["etag"]})).status_code == 304
     assert (await fetch(pod, "/assets/page.js")).headers["content-security-policy"]
     document = (await fetch(pod, "/asyncapi.json")).json()
     assert document["asyncapi"].startswith("3.")
