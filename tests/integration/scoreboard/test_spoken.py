@@ -127,6 +127,7 @@ async def _send_without_end(_: Scene, connection: ClientConnection) -> None:
     with contextlib.suppress(websockets.ConnectionClosed):
         while True:
             await connection.send(json.dumps({"type": "ping"}))
+            await asyncio.sleep(0)  # the pod shares this loop
 
 
 async def _send_too_much(_: Scene, connection: ClientConnection) -> None:
