@@ -13,7 +13,6 @@ from fastapi import FastAPI
 from playwright.async_api import Browser, ConsoleMessage, Locator, Page, expect
 
 from podium.common.settings import JwtSettings, RulesSettings
-from podium.scoreboard.projector.app import Projector
 from tests.integration.scoreboard.services import BOARDS, TIERS, Issuer, Start
 from tests.integration.scoreboard.support import Game, until
 from tests.support.apps import run_service
@@ -145,12 +144,7 @@ async def test_a_connection_that_died_unnoticed_is_replaced(start: Start, game: 
 
 
 async def test_a_killed_pod_is_left_for_another(
-    service_env: dict[str, str],
-    projector: Projector,
-    game: Game,
-    issuer: Issuer,
-    visit: Visit,
-    tmp_path: Path,
+    service_env: dict[str, str], start: Start, game: Game, issuer: Issuer, visit: Visit, tmp_path: Path
 ) -> None:
     """The page goes on with what the other pod has."""
     env = {
@@ -158,10 +152,10 @@ async def test_a_killed_pod_is_left_for_another(
         **environment_of(JwtSettings(jwks=issuer.jwks)),
         **environment_of(RulesSettings(boards=BOARDS, tiers=TIERS)),
     }
+    other, _ = await start()
     async with (
         run_service("podium.scoreboard", env, tmp_path) as first,
-        run_service("podium.scoreboard", env, tmp_path) as second,
-        running_network(first.port, second.port) as network,
+        running_network(first.port, other.port) as network,
     ):
         page = await visit(network)
         await expect_state(page, "live")
