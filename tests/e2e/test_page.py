@@ -3,34 +3,20 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from tests.e2e.play import raise_someone_in_the_top
+from tests.support.browser import running_browser
 from tests.support.client import Client
 from tests.support.instance import Instance
-from tests.support.processes import find_binary
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-"""For a browser run as root on a machine without a way to the outside."""
 
 RECOVERY_MILLISECONDS = 60_000
 
 
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        path = find_binary("chromium")
-        browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        await browser.close()
+    async with running_browser() as running:
+        yield running
 
 
 @pytest.fixture

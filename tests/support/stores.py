@@ -23,7 +23,7 @@ import redis
 from psycopg import sql
 from pydantic import SecretStr
 
-from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
+from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings, SettingsGroup
 from podium.schema.migrate import migrate
 from tests.support.processes import START_SECONDS, Process, ServerFailed, find_binary, free_ports, scratch_directory
 
@@ -308,7 +308,7 @@ class Stores:
         }
 
 
-def environment_of(settings: DatabaseSettings | RedisSettings | NatsSettings) -> dict[str, str]:
+def environment_of(settings: SettingsGroup) -> dict[str, str]:
     """A group of settings as the environment variables that would give it."""
     prefix = settings.model_config["env_prefix"]
     values = settings.model_dump(exclude_none=True)

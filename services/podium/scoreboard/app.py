@@ -29,6 +29,7 @@ from podium.common.settings import (
 )
 from podium.common.tokens import TokenVerifier, make_verifier
 from podium.scoreboard import asyncapi, handshake, pages, routes_seasons
+from podium.scoreboard.capacity import connections_at_most
 from podium.scoreboard.domain import Tops, without
 from podium.scoreboard.feed import Feed
 from podium.scoreboard.head import HeadAsGet
@@ -138,7 +139,8 @@ class Runtime:
         engine = make_engine(settings.database, read=True, pool_size=ARCHIVE_CONNECTIONS)
         self.seasons = SeasonReader(self.board_tops, engine)
         self.reader = Reader(self.board_tops, parse_tiers(settings.rules.tiers), self.tops, store, self.security)
-        self.gateway = Gateway(self.keeper, self.verifier, limiter)
+        most = connections_at_most(settings.watch.max_connections)
+        self.gateway = Gateway(self.keeper, self.verifier, limiter, most)
         self.endpoint = WebSocketEndpoint(
             self.gateway, frozenset(self.board_tops), self.default_board(), settings.watch.ws_max_message_bytes
         )
@@ -222,5 +224,5 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
         cache=settings.cache,
         own_traces=settings.telemetry.records_own_traces,
     )
-    pages.install(app, lambda: asyncapi.describe(settings.watch))
+    pages.install(app, lambda: asyncapi.describe(settings.watch), settings.watch.ws_heartbeat_seconds)
     return app

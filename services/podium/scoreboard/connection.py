@@ -20,6 +20,7 @@ from websockets.server import ServerProtocol
 from podium.common.tokens import Claims
 from podium.scoreboard.hub import Hub
 from podium.scoreboard.leases import Lease
+from podium.scoreboard.pace import FLOODED, after_frame, is_flood, is_too_fast
 from podium.scoreboard.representations import OP_PING, PLAIN, Published, document, frame
 from podium.scoreboard.watcher import NO_DESCRIPTOR, Watcher
 
@@ -31,6 +32,9 @@ MAX_FRAME_BYTES: Final = 64 * 1024
 
 SEND_BUFFER_BYTES: Final = 64 * 1024
 """Cap of the kernel's buffer for one connection: without it megabytes vanish there before a reader shows as slow."""
+
+SLICE_BYTES: Final = 4096
+"""How much is parsed in one go: a flood of tiny frames is noticed before the rest of it costs anything."""
 
 _PING: Final = frame(b"", OP_PING)
 _EMPTY_PONG: Final = b"\x8a\x80"
@@ -51,6 +55,14 @@ class Service(ABC):
         """A message came: its text, None for a binary one."""
 
     @abstractmethod
+    def refuse(self, connection: "Connection") -> None:
+        """A message came too soon after others and is not carried out."""
+
+    @abstractmethod
+    def flooded(self, connection: "Connection") -> None:
+        """The client goes on all the same: nothing more of it is read, the connection is to be closed."""
+
+    @abstractmethod
     def ended(self, connection: "Connection") -> None:
         """A connection ended, or is about to and takes nothing more; called once."""
 
@@ -59,7 +71,7 @@ class Connection(Watcher, asyncio.Protocol):
     """One connection. ``claims`` and ``lease`` are kept for the service."""
 
     __slots__ = (
-        *("_close_timer", "_connections", "_ended", "_fragments", "_parser", "_service", "_transport"),
+        *("_close_timer", "_connections", "_due", "_ended", "_fragments", "_parser", "_service", "_transport"),
         *("claims", "lease"),
     )
     kind = "websocket"
@@ -77,7 +89,10 @@ class Connection(Watcher, asyncio.Protocol):
         self.claims: Claims | None = None
         self.lease: Lease | None = None
         self._parser: ServerProtocol | None = None
-        self._fragments: list[bytes] | None = None
+        self._due = 0.0
+        """The pace of the client, as ``podium.scoreboard.pace`` has it."""
+        self._fragments: bytearray | None = None
+        """Opcode and content of a message of which more will come."""
         self._close_timer: asyncio.TimerHandle | None = None
         self._ended = False
 
@@ -133,27 +148,37 @@ class Connection(Watcher, asyncio.Protocol):
             self.last_frame = time.monotonic()
             return
         parser = self._library()
-        parser.receive_data(data)
-        for event in parser.events_received():
-            assert isinstance(event, Frame)
-            self.last_frame = time.monotonic()
-            if not self._ended:
-                self._take(event)
-        self._flush(parser)
+        for start in range(0, len(data), SLICE_BYTES):
+            if self._due == FLOODED:
+                break
+            parser.receive_data(data[start : start + SLICE_BYTES])
+            for event in parser.events_received():
+                assert isinstance(event, Frame)
+                if not self._ended:
+                    self._take(event, time.monotonic())
+            self._flush(parser)
         if parser.close_rcvd is not None or parser.parser_exc is not None:
             self._end()
             self._transport.close()
 
-    def _take(self, event: Frame) -> None:
+    def _take(self, event: Frame, now: float) -> None:
+        self.last_frame = now
+        self._due = after_frame(self._due, now)
+        if is_flood(self._due, now):
+            self._due = FLOODED
+            self._service.flooded(self)
+            return
         if event.opcode is Opcode.TEXT or event.opcode is Opcode.BINARY:
-            self._fragments = [bytes([event.opcode]), bytes(event.data)]
-        elif event.opcode is Opcode.CONT and self._fragments is not None:
-            self._fragments.append(bytes(event.data))
-        else:
+            self._fragments = bytearray([event.opcode])
+        elif event.opcode is not Opcode.CONT or self._fragments is None:
             return  # the library answers pings and closes
+        self._fragments += event.data
         if event.fin:
-            (opcode, *parts), self._fragments = self._fragments, None
-            self._message(b"".join(parts), is_text=opcode[0] == Opcode.TEXT)
+            (opcode, *_), data, self._fragments = self._fragments, bytes(self._fragments[1:]), None
+            if is_too_fast(self._due, now):
+                self._service.refuse(self)
+            else:
+                self._message(data, is_text=opcode == Opcode.TEXT)
 
     def _message(self, data: bytes, *, is_text: bool) -> None:
         try:

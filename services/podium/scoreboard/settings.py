@@ -16,6 +16,8 @@ class WatchSettings(SettingsGroup):
     ws_max_message_bytes: int = 4096
     ws_slow_seconds: float = 10.0
     """How long a connection may take no byte of what waits for it before it is dropped."""
+    max_connections: int = 20_000
+    """Of one pod; fewer where its process may not open so many files."""
     max_connections_per_user: int = 5
     max_connections_per_ip: int = 50
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from fastapi import WebSocket, WebSocketDisconnect
@@ -17,9 +17,11 @@ from podium.scoreboard.connection import Connection, Service
 from podium.scoreboard.handshake import BEARER_PREFIX, SUBPROTOCOL, Offer, agent_class
 from podium.scoreboard.keeper import GOING_AWAY, Keeper
 from podium.scoreboard.leases import Lease, Limiter
+from podium.scoreboard.pace import BURST, FRAMES_PER_SECOND
 from podium.scoreboard.websocket_protocol import EXTENSION, HandshakeProtocol
 
-TOO_MANY: Final = 4009
+TOO_MANY, TOO_FAST = 4009, 1008
+"""Close codes: this project's, and RFC 6455's for a violated policy (section 7.4.1)."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -34,19 +36,51 @@ class MessageError(Exception):
 
 
 class Gateway:
-    """Lets watchers in: token, connection limits, drain. Shared by WebSocket and SSE."""
+    """Lets watchers in: token, connection limits, drain. Shared by WebSocket and SSE.
 
-    def __init__(self, keeper: Keeper, verifier: TokenVerifier, limiter: Limiter) -> None:
+    ``most`` is how many connections this process holds.
+    """
+
+    def __init__(self, keeper: Keeper, verifier: TokenVerifier, limiter: Limiter, most: int) -> None:
         self.keeper = keeper
         self.verifier = verifier
         self.limiter = limiter
+        self._most = most
+        self._opening = 0
+        """Connections whose lease is being asked for; who has it joins the hub before another is looked at."""
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether this pod has room for one more connection and stays."""
+        return not self.keeper.draining and not self._is_full
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self.keeper.hub) + self._opening >= self._most
+
+    def request(self, address: str, user: str | None, done: Callable[[Lease | None], None]) -> None:
+        """``Limiter.request`` for a connection of which this pod ``takes_more``."""
+
+        def answered(lease: Lease | None) -> None:
+            self._opening -= 1
+            done(lease)
+
+        self._opening += 1
+        self.limiter.request(address, user, answered)
 
     async def admit(self, scope: Scope, claims: Claims | None) -> Lease:
-        """A lease for a new connection. Raises Problem: 503 while this pod goes away, 429 at a limit."""
+        """A lease for a new connection. Raises Problem: 503 where another pod should be asked, 429 at a limit."""
         if self.keeper.draining:
             metrics.CONNECTIONS_REFUSED.labels("draining").inc()
             raise Problem("dependency-unavailable", 503, "this pod is going away", headers={"Retry-After": "1"})
-        lease = await self.limiter.acquire(client_ip(scope), claims.sub if claims else None)
+        if self._is_full:
+            metrics.CONNECTIONS_REFUSED.labels("full").inc()
+            raise Problem("dependency-unavailable", 503, "this pod holds all it can", headers={"Retry-After": "1"})
+        self._opening += 1
+        try:
+            lease = await self.limiter.acquire(client_ip(scope), claims.sub if claims else None)
+        finally:
+            self._opening -= 1
         if lease is None:
             metrics.CONNECTIONS_REFUSED.labels("limit").inc()
             raise Problem("too-many-connections", 429, "too many connections are open", headers={"Retry-After": "5"})
@@ -98,14 +132,14 @@ class WebSocketEndpoint(Service):
 
         ``done`` is called with its lease, None at a limit, and its claims.
         """
-        if self._keeper.draining or not self.hub.holds(self._default):
+        if not self._gateway.takes_more or not self.hub.holds(self._default):
             return False
         try:
             claims = self._claims(offer.subprotocols)
         except Problem:
             return False
         user = claims.sub if claims else None
-        self._limiter.request(offer.address, user, lambda lease: done(lease, claims))
+        self._gateway.request(offer.address, user, lambda lease: done(lease, claims))
         return True
 
     def _claims(self, subprotocols: Sequence[str]) -> Claims | None:
@@ -145,6 +179,15 @@ class WebSocketEndpoint(Service):
             self._take(connection, text)
         except MessageError as error:
             connection.answer({"type": "error", "code": error.code, "detail": error.detail})
+
+    def refuse(self, connection: Connection) -> None:
+        """Say that a message came too soon."""
+        detail = f"at most {FRAMES_PER_SECOND} messages a second, {BURST} at once; this one was not carried out"
+        connection.answer({"type": "error", "code": "rate-limited", "detail": detail})
+
+    def flooded(self, connection: Connection) -> None:
+        """Close what does not heed that."""
+        self._keeper.close(connection, TOO_FAST, "too many messages")
 
     def _take(self, connection: Connection, text: str | None) -> None:
         limit = self._max_message_bytes

@@ -4,7 +4,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import jwt
@@ -22,6 +22,9 @@ from tests.support.apps import RunningApp, run_app
 
 BOARDS = '[{"name":"default"},{"name":"weekly","top":3}]'
 TIERS = '[{"name":"bronze","minScore":0},{"name":"silver","minScore":100}]'
+
+Start = Callable[..., Awaitable[tuple[RunningApp, FastAPI]]]
+"""Starts a pod; its watch settings are the arguments."""
 
 
 class Issuer:

@@ -6,9 +6,9 @@ from functools import partial
 import msgspec
 
 from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
+from tests.integration.scoreboard.clients import message, shows, watching
 from tests.integration.scoreboard.services import BOARDS, Issuer, running_scoreboard
 from tests.integration.scoreboard.support import running_game, running_projector, until
-from tests.integration.scoreboard.test_service import message, shows, watching
 from tests.integration.scores.support import make_settings, open_session, running
 
 

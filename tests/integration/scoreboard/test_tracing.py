@@ -10,9 +10,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
+from tests.integration.scoreboard.clients import message, watching
 from tests.integration.scoreboard.services import BOARDS, Issuer, running_scoreboard
 from tests.integration.scoreboard.support import running_game, running_projector, until
-from tests.integration.scoreboard.test_service import message, watching
 
 TRACE_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736
 PARENT_ID = 0x00F067AA0BA902B7

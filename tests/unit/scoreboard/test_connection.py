@@ -16,6 +16,7 @@ from websockets.uri import parse_uri
 
 from podium.scoreboard.connection import MAX_FRAME_BYTES, Connection, Service
 from podium.scoreboard.hub import Hub
+from podium.scoreboard.pace import BURST
 from podium.scoreboard.representations import Published, compressed, frame
 from tests.unit.scoreboard.listed import top
 
@@ -59,12 +60,19 @@ class Notes(Service):
     def __init__(self) -> None:
         self.hub = Hub(tick=0)
         self.taken: list[str | None] = []
+        self.refused = 0
         self.ends = 0
 
     def take(self, connection: Connection, text: str | None) -> None:
         self.taken.append(text)
         if text == "close me":
             connection.close(4009, "as you wish")
+
+    def refuse(self, connection: Connection) -> None:
+        self.refused += 1
+
+    def flooded(self, connection: Connection) -> None:
+        connection.close(1008, "enough")
 
     def ended(self, connection: Connection) -> None:
         self.hub.leave(connection)
@@ -217,6 +225,63 @@ def test_who_does_not_read_is_not_read() -> None:
     peer.connection.resume_writing()
     assert peer.wire.reading
     assert peer.connection.busy_since is None
+
+
+def test_messages_beyond_the_burst_are_refused() -> None:
+    """And not carried out; a client that then waits is heard again."""
+    peer = Peer()
+    for number in range(BURST + 3):
+        peer.client.send_text(b"%d" % number)
+    peer.flush()
+    assert peer.notes.taken == [str(number) for number in range(BURST)]
+    assert peer.notes.refused == 3
+    peer.connection._due = 0.0  # long ago
+    peer.client.send_text(b"later")
+    peer.flush()
+    assert peer.notes.taken[-1] == "later"
+
+
+@pytest.mark.parametrize("kind", ["text", "ping", "fragment"])
+async def test_a_flood_ends_the_connection(kind: str) -> None:
+    """Of whatever frames it is; what comes after its close is not even parsed."""
+    peer = Peer()
+    if kind == "fragment":
+        peer.client.send_text(b"", fin=False)
+    for _ in range(5000):
+        if kind == "text":
+            peer.client.send_text(b"x")
+        elif kind == "ping":
+            peer.client.send_ping(b"")
+        else:
+            peer.client.send_continuation(b"", fin=False)
+    peer.flush()
+    end = peer.got()[-1]
+    assert (end.opcode, bytes(end.data)) == (Opcode.CLOSE, b"\x03\xf0enough")
+    assert (len(peer.notes.taken), peer.notes.refused) == ((BURST, BURST) if kind == "text" else (0, 0))
+    assert peer.notes.ends == 1
+    peer.send(b"no frame at all")
+    assert peer.got() == []
+    peer.connection.connection_lost(None)
+
+
+async def test_a_flood_that_ends_with_a_close_is_left() -> None:
+    """Nothing is waited for where both sides have said it."""
+    peer = Peer()
+    for _ in range(3 * BURST):
+        peer.client.send_ping(b"")
+    peer.client.send_close(1000)
+    peer.flush()
+    assert peer.wire.closing
+    assert peer.notes.ends == 1
+
+
+def test_who_never_speaks_has_no_bucket() -> None:
+    """Pongs cost nothing: all such connections share one number."""
+    one, two = Peer(), Peer()
+    for peer in (one, two):
+        peer.client.send_pong(b"")
+        peer.flush()
+    assert one.connection._due is two.connection._due
 
 
 @pytest.mark.parametrize("encoding", [0, 9, 12, 15])

@@ -1,6 +1,15 @@
-// The live connection: one WebSocket that comes back by itself and hands over only newer snapshots.
+// The live connection: comes back by itself, by whatever way there is, and hands over only newer snapshots.
+import { overEvents, overPolling, overWebSocket } from "./transports.js";
 
-const SILENCE_MS = 60_000; // two heartbeats and some: a connection that says nothing for so long is dead
+const WAYS = [overWebSocket, overEvents, overPolling];
+const TRIES = [3, 1, 1]; // so often in a row a way may fail without a word before the next one is tried
+const FIRST_BEST_MS = 5_000; // on another way than the best, when the best is tried again, at first and in the end
+const LAST_BEST_MS = 120_000;
+
+const OPEN_MS = 10_000; // how long the first message may take
+const ANSWER_MS = 2_000; // how long a connection that slept may take to show that it lives
+const SLEPT_MS = 3_000; // a clock that jumps so far was a machine or a tab that slept, and browsers do not always tell
+const STABLE_MS = 5_000; // a connection that lived for so long was a good one: the next begins without much waiting
 const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 15_000;
 
@@ -9,87 +18,142 @@ export function isNewer(a, b) {
   return !b || a.epoch > b.epoch || (a.epoch === b.epoch && a.version > b.version);
 }
 
-/** Milliseconds until the next try: exponential with full jitter, or what the server asked for, spread a little. */
+/** Milliseconds until the next try: exponential with full jitter; never before the server asked for, and spread a little. */
 export function retryDelay(attempt, askedMs, random = Math.random) {
-  if (askedMs !== undefined) return askedMs * (0.75 + random() * 0.5);
+  if (askedMs !== undefined) return askedMs * (1 + random() / 2);
   return random() * Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** attempt);
 }
 
-/** Keeps one board's newest snapshot flowing to `onSnapshot(snapshot)`; `onState` hears connecting, live, offline. */
+/**
+ * Keeps one board's newest snapshot flowing to `onSnapshot(snapshot)`; `onState()` is called when `state` changes:
+ * connecting, live, reconnecting (at `retryAt`) or offline. All times in milliseconds, moments as of Date.now().
+ */
 export class LiveBoard {
-  #newest; #socket; #watchdog; #timer; #attempt = 0;
+  state = "connecting";
+  retryAt = 0;
+  heardAt = 0; // the last sign of the server: what is shown was the newest then
 
-  constructor(board, { onSnapshot, onState }) {
+  #way = 0; #failures = 0; #attempt = 0; #bestTries = 0; #liveSince = 0;
+  #link; #candidate; #newest; #told;
+  #silence; #retry; #best;
+
+  constructor(board, { heartbeatMs, onSnapshot, onState }) {
     this.board = board;
+    this.silenceMs = 2 * heartbeatMs;
     this.onSnapshot = onSnapshot;
     this.onState = onState;
-    // A laptop that wakes or a phone that finds its network again need not wait for the timer.
-    addEventListener("online", () => this.#reconnectNow());
+    // A laptop that wakes or a phone that finds its network again need not wait for timers.
+    addEventListener("online", () => this.#wake());
     addEventListener("offline", () => this.#lost());
-    document.addEventListener("visibilitychange", () => { if (!document.hidden && !this.#isOpen()) this.#reconnectNow(); });
+    addEventListener("pageshow", (event) => { if (event.persisted) this.#wake(); });
+    document.addEventListener("resume", () => this.#wake());
+    document.addEventListener("visibilitychange", () => { if (!document.hidden) this.#wake(); });
+    let last = Date.now();
+    setInterval(() => {
+      const now = Date.now();
+      if (now - last > SLEPT_MS && !document.hidden) this.#wake(); // timers of hidden tabs are late without any sleep
+      last = now;
+    }, 1_000);
   }
 
+  /** By which way it is connected, or tries to be: 0 is the best. */
+  get way() { return this.#way; }
+
+  /** Begin, or begin anew at once. */
   connect() {
-    clearTimeout(this.#timer);
-    this.onState("connecting");
-    const url = new URL("/ws/scoreboard", location.href);
-    url.protocol = url.protocol.replace("http", "ws");
-    const socket = new WebSocket(url, ["podium.v1"]);
-    this.#socket = socket;
-    this.#watch();
-    socket.onopen = () => {
-      if (this.board !== "default") socket.send(JSON.stringify({ type: "subscribe", boards: [this.board] }));
-    };
-    socket.onmessage = (event) => { if (socket === this.#socket) this.#receive(JSON.parse(event.data)); };
-    socket.onclose = (event) => { if (socket === this.#socket) this.#lost(askedDelay(event.reason)); };
+    this.#drop();
+    this.#show("connecting");
+    this.#expect(Math.min(OPEN_MS, this.silenceMs));
+    this.#link = WAYS[this.#way](this.board, {
+      onMessage: (message) => this.#hear(message),
+      onEnd: (askedMs) => this.#lost(askedMs),
+    });
   }
 
-  #receive(message) {
-    this.#watch();
-    this.#attempt = 0;
-    this.onState("live");
-    if (message.type !== "snapshot" || message.board !== this.board || !isNewer(message, this.#newest)) return;
-    this.#newest = message;
-    this.onSnapshot(message);
+  #hear(message) {
+    this.#expect(this.silenceMs);
+    this.heardAt = Date.now();
+    this.#failures = 0;
+    this.#liveSince ||= this.heardAt;
+    if (this.#way > 0) this.#best ??= setTimeout(() => this.#tryBest(), Math.min(LAST_BEST_MS, FIRST_BEST_MS * 2 ** this.#bestTries));
+    else this.#bestTries = 0;
+    if (message.type === "snapshot" && message.board === this.board && isNewer(message, this.#newest)) {
+      this.#newest = message;
+      this.onSnapshot(message);
+    }
+    this.#show("live");
   }
 
   #lost(askedMs) {
+    const was = this.#liveSince;
     this.#drop();
+    if (!was && ++this.#failures >= TRIES[this.#way]) {
+      this.#failures = 0;
+      this.#way = (this.#way + 1) % WAYS.length;
+    }
+    if (was && Date.now() - was >= STABLE_MS) this.#attempt = 0;
     const delay = retryDelay(this.#attempt++, askedMs);
-    this.onState("offline", delay);
-    this.#timer = setTimeout(() => this.connect(), delay);
+    this.#retry = setTimeout(() => this.connect(), delay);
+    this.retryAt = Date.now() + delay;
+    this.#show("reconnecting");
   }
 
-  #reconnectNow() {
-    this.#drop();
-    this.#attempt = 0;
-    this.connect();
+  /** Something changed for the better: do not wait, and do not trust a connection that may have died unnoticed. */
+  #wake() {
+    if (this.#retry) {
+      this.#attempt = 0;
+      this.connect();
+    } else if (this.state === "live") {
+      if (Date.now() - this.heardAt >= this.silenceMs) return this.#lost(0);
+      if (this.#link.ask) {
+        this.#expect(ANSWER_MS);
+        this.#link.ask();
+      }
+      this.#tryBest();
+    }
+  }
+
+  /** Open the best way beside the present one, and change over when it has said something. */
+  #tryBest() {
+    if (this.#candidate || this.#way === 0) return;
+    this.#bestTries++;
+    const candidate = this.#candidate = WAYS[0](this.board, {
+      onMessage: (message) => {
+        if (candidate === this.#candidate) {
+          this.#candidate = undefined;
+          this.#drop();
+          this.#link = candidate;
+          this.#way = 0;
+        }
+        this.#hear(message);
+      },
+      onEnd: (askedMs) => {
+        if (candidate === this.#candidate) this.#candidate = this.#best = undefined;
+        else this.#lost(askedMs);
+      },
+    });
   }
 
   #drop() {
-    clearTimeout(this.#timer);
-    clearTimeout(this.#watchdog);
-    const socket = this.#socket;
-    this.#socket = undefined;
-    if (socket && socket.readyState <= WebSocket.OPEN) socket.close();
+    for (const timer of [this.#silence, this.#retry, this.#best]) clearTimeout(timer);
+    this.#retry = this.#best = undefined;
+    this.#liveSince = this.retryAt = 0;
+    const links = [this.#link, this.#candidate];
+    this.#link = this.#candidate = undefined;
+    for (const link of links) link?.close();
   }
 
-  #watch() {
-    clearTimeout(this.#watchdog);
-    this.#watchdog = setTimeout(() => this.#lost(), SILENCE_MS);
+  #expect(withinMs) {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => this.#lost(), withinMs);
   }
 
-  #isOpen() {
-    return this.#socket?.readyState === WebSocket.OPEN;
-  }
-}
-
-/** `retryAfterMs` from the reason of a close frame, or undefined. */
-function askedDelay(reason) {
-  try {
-    const asked = JSON.parse(reason).retryAfterMs;
-    return Number.isFinite(asked) ? asked : undefined;
-  } catch {
-    return undefined;
+  #show(state) {
+    const shown = state === "live" || navigator.onLine ? state : "offline";
+    const told = `${shown} ${this.#way} ${this.retryAt}`;
+    if (told === this.#told) return;
+    this.#told = told;
+    this.state = shown;
+    this.onState();
   }
 }

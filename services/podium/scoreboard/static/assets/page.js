@@ -6,7 +6,7 @@ const list = document.getElementById("ranking");
 const state = document.getElementById("state");
 const numbers = new Intl.NumberFormat();
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-const LABELS = { connecting: "Connecting", live: "Live", offline: "Reconnecting" };
+const LABELS = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", offline: "Offline" };
 const MOVE_MS = 600;
 
 const rows = new Map(); // userId -> {element, rank, score}
@@ -81,9 +81,11 @@ function draw(snapshot) {
   }
   if (!calm.matches && !document.hidden) animateMoves(before);
   document.getElementById("empty").hidden = snapshot.rankings.length > 0;
-  document.getElementById("version").textContent = `epoch ${snapshot.epoch} · version ${snapshot.version}`;
-  lastUpdated = snapshot.lastUpdated ? new Date(snapshot.lastUpdated) : undefined;
-  showAge();
+  const version = document.getElementById("version");
+  [version.dataset.epoch, version.dataset.version] = [snapshot.epoch, snapshot.version];
+  version.textContent = `epoch ${snapshot.epoch} · version ${snapshot.version}`;
+  lastUpdated = Date.parse(snapshot.lastUpdated);
+  showTimes();
 }
 
 /** FLIP: each row starts where it was and slides to where it is. */
@@ -96,16 +98,28 @@ function animateMoves(before) {
   }
 }
 
-function showAge() {
-  if (!lastUpdated) return;
-  const seconds = Math.max(0, Math.round((Date.now() - lastUpdated) / 1000));
-  const age = seconds < 2 ? "just now" : seconds < 90 ? `${seconds} s ago` : lastUpdated.toLocaleString();
-  document.getElementById("updated").textContent = `Last change ${age}`;
+/** What grows old by itself: since the last change, since the ranking was known to be the newest, until the next try. */
+function showTimes() {
+  const live = connection.state === "live";
+  if (lastUpdated) document.getElementById("updated").textContent = `Last change ${ago(lastUpdated)}`;
+  document.getElementById("age").textContent = live || !connection.heardAt ? "" : `As it was ${ago(connection.heardAt)}`;
+  const left = Math.max(0, Math.ceil((connection.retryAt - Date.now()) / 1000));
+  document.getElementById("wait").textContent = connection.state === "reconnecting" ? `in ${left} s` : "";
 }
 
-function showState(name) {
-  state.dataset.state = name;
-  state.querySelector("b").textContent = LABELS[name];
+function ago(moment) {
+  const seconds = Math.max(0, Math.round((Date.now() - moment) / 1000));
+  if (seconds < 2) return "just now";
+  return seconds < 90 ? `${seconds} s ago` : new Date(moment).toLocaleString();
+}
+
+function showState() {
+  state.dataset.state = connection.state;
+  state.dataset.way = connection.way;
+  const label = state.querySelector("b");
+  if (label.textContent !== LABELS[connection.state]) label.textContent = LABELS[connection.state]; // announced once
+  list.classList.toggle("stale", connection.state !== "live");
+  showTimes();
 }
 
 document.getElementById("theme").addEventListener("click", () => {
@@ -117,5 +131,10 @@ document.getElementById("theme").addEventListener("click", () => {
 const theme = localStorage.getItem("podium-theme");
 if (theme) document.documentElement.dataset.theme = theme;
 document.getElementById("board").textContent = board;
-setInterval(showAge, 1000);
-new LiveBoard(board, { onSnapshot: draw, onState: showState }).connect();
+const connection = new LiveBoard(board, {
+  heartbeatMs: Number(document.documentElement.dataset.heartbeatMs),
+  onSnapshot: draw,
+  onState: showState,
+});
+setInterval(showTimes, 1000);
+connection.connect();
