@@ -10,7 +10,7 @@ import pytest
 
 from podium.scoreboard.domain import decode_snapshot
 from tests.load.fanout import OWN_FILES, parse, raise_file_limit, rate_for
-from tests.load.fanout_client import CONNECTIONS_PER_SOURCE, Quantiles, Report, report_of, sources
+from tests.load.fanout_client import CONNECTIONS_PER_SOURCE, Quantiles, Report, Returns, report_of, sources
 from tests.load.fanout_results import Run, describe, ratios, row_of
 from tests.load.fanout_run import payload
 from tests.load.fanout_servers import FLOOR, SERVERS, Pipe
@@ -143,7 +143,13 @@ def test_a_report_is_read_from_the_clients_json() -> None:
     quantiles = {"p50Ms": 1.0, "p99Ms": 2.0, "maxMs": 3.0}
     counts = {"connections": 100, "broadcasts": 50, "deliveries": 5000, "skipped": 0, "heartbeats": 0, "pings": 0}
     rest = {"faults": {}, "complete": True, "untilLast": {"p50Ms": 2.0, "p99Ms": 4.0, "maxMs": 5.0}, "cpuSeconds": 0.01}
-    assert report_of(json.loads(json.dumps({**counts, **rest, "delivery": quantiles}))) == REPORT
+    answer = {**counts, **rest, "delivery": quantiles, "returns": None}
+    assert report_of(json.loads(json.dumps(answer))) == REPORT
+    returns = {"count": 5, "away": 1, "awayMost": 6, "lost": {"cut": 6}, "failures": {"503": 2}, "mostInASecond": 4}
+    told = report_of(
+        json.loads(json.dumps({**answer, "returns": {**returns, "seconds": 1.5, "gap": quantiles}}))
+    ).returns
+    assert told == Returns(5, 1, 6, {"cut": 6}, {"503": 2}, 4, 1.5, Quantiles(1.0, 2.0, 3.0))
 
 
 def test_the_command_line() -> None:
