@@ -36,3 +36,4 @@ class CacheSettings(SettingsGroup):
 
     s_maxage: int = 1
     stale_while_revalidate: int = 5
+    stale_if_error: int = 60
