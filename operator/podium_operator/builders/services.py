@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from podium_operator.builders import config
+from podium_operator.builders import config, purge
 from podium_operator.builders.base import (
     CONFIG_CHECKSUM,
     PODIUM_UID,
@@ -54,6 +54,8 @@ class Role:
     stores: tuple[str, ...]
     public: bool
     """Whether the gateway sends requests to it."""
+    purges: bool = False
+    """Whether it makes the calls of `spec.cdn.purge`."""
 
 
 ROLES = (
@@ -64,7 +66,7 @@ ROLES = (
     Role("scoreboard", "podium.scoreboard", ("postgres", "redis", "nats", "jwks"),
          ("postgres", "redis", "nats"), public=True),
     Role("projector", "podium.scoreboard.projector", ("postgres", "redis", "nats"),
-         ("postgres", "redis", "nats"), public=False),
+         ("postgres", "redis", "nats"), public=False, purges=True),
     Role("analytics", "podium.analytics", ("postgres", "redis", "nats", "jwks"),
          ("postgres", "redis", "nats"), public=True),
 )  # fmt: skip
@@ -119,7 +121,11 @@ def _policy(inputs: Inputs, role: Role) -> JSON:
         inputs,
         role.name,
         ingress=[{"from": callers, "ports": tcp(SERVICE_PORT)}],
-        egress=[*store_egress(inputs, role.stores), *telemetry_egress(inputs)],
+        egress=[
+            *store_egress(inputs, role.stores),
+            *telemetry_egress(inputs),
+            *(purge.egress(inputs) if role.purges else []),
+        ],
     )
 
 
@@ -145,6 +151,7 @@ def container(inputs: Inputs, role: Role) -> JSON:
             {"name": "PODIUM_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "OTEL_SERVICE_NAME", "value": f"podium-{role.name}"},
             *config.secret_environment(inputs, role.secrets),
+            *(purge.environment(inputs) if role.purges else []),
         ],
         "ports": [{"name": "http", "containerPort": SERVICE_PORT, "protocol": "TCP"}],
         "startupProbe": _probe("/healthz/live", period=1, failures=90),
@@ -157,6 +164,7 @@ def container(inputs: Inputs, role: Role) -> JSON:
             {"name": "rules", "mountPath": config.RULES_PATH, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (an emptyDir of the pod's own)
             *mounts,
+            *(purge.mounts(inputs) if role.purges else []),
         ],
     }
 
@@ -201,7 +209,10 @@ def _deployment(inputs: Inputs, role: Role) -> JSON:
                     "terminationGracePeriodSeconds": TERMINATION_SECONDS,
                     "topologySpreadConstraints": spread(inputs.name, role.name),
                     "containers": [container(inputs, role)],
-                    "volumes": volumes(inputs, role.secrets),
+                    "volumes": [
+                        *volumes(inputs, role.secrets),
+                        *(purge.volumes(inputs) if role.purges else []),
+                    ],
                 },
             },
         },
