@@ -27,9 +27,10 @@ INFO_VARIABLE = "PODIUM_E2E_INFO"
 TEST_PACKAGES = {
     "redis-server": "/usr/bin/redis-server",
     "postgresql": "/usr/lib/postgresql",
+    "varnish": "/usr/sbin/varnishd",
     "chromium": "/usr/bin/chromium",
 }
-"""Debian packages of the stores that integration tests start, and of the browser; each with a path it brings."""
+"""Debian packages of stores, cache and browser that tests start; each with a path it brings."""
 
 PYTHON_SOURCES = ("services", "operator", "hack", "tests")
 
