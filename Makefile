@@ -110,6 +110,10 @@ bench-read: $(VENV)/.installed ## Scoreboard reads beside a plain FastAPI + Redi
 bench-fanout: $(VENV)/.installed ## One snapshot to 2,000 and 8,000 WebSockets, beside centrifuge and a bare loop of send()
 	@$(LOAD).fanout $(BENCH)
 
+.PHONY: bench-cdn
+bench-cdn: $(VENV)/.installed ## 2,000 reads/s through Varnish: what the origin sees, how old answers are (BENCH="--url URL")
+	@$(LOAD).cdn $(BENCH)
+
 .PHONY: bench-rebuild
 bench-rebuild: $(VENV)/.installed ## A million users built anew in a wiped Redis, under load; compared with SQL row by row
 	@$(LOAD).rebuild $(BENCH)

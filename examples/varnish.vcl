@@ -22,7 +22,7 @@ acl purgers {
 }
 
 sub vcl_recv {
-    unset req.http.X-Looked-Up;
+    unset req.http.X-Try;
     if (req.url == "/purge") {
         call purge_board;
     }
@@ -38,16 +38,13 @@ sub vcl_recv {
     unset req.http.Cookie;
     set req.url = std.querysort(req.url);
     if (req.restarts == 0) {
+        set req.http.X-Try = "first";
         set req.grace = 5s;         # as cdn.staleWhileRevalidate
     } else {
+        set req.http.X-Try = "second";
         set req.grace = 365d;       # the origin has failed: whatever is kept for that
     }
-    set req.http.X-Looked-Up = "yes";
     return (hash);
-}
-
-sub vcl_backend_fetch {
-    unset bereq.http.X-Looked-Up;
 }
 
 sub purge_board {
@@ -76,8 +73,8 @@ sub vcl_backend_response {
         return (deliver);
     }
     if (beresp.status >= 500 || beresp.status == 429) {
-        if (bereq.is_bgfetch) {
-            return (abandon);       # what is there stays there
+        if (bereq.is_bgfetch || bereq.http.X-Try == "first") {
+            return (abandon);       # an answer, even one that is not kept, would take the place of what is there
         }
         set beresp.uncacheable = true;
         set beresp.ttl = 0s;        # else Varnish would stop coalescing for two minutes
@@ -93,7 +90,7 @@ sub vcl_backend_response {
 }
 
 sub vcl_backend_error {
-    if (bereq.is_bgfetch) {
+    if (bereq.is_bgfetch || bereq.http.X-Try == "first") {
         return (abandon);
     }
     set beresp.http.Content-Type = "application/problem+json";
@@ -105,14 +102,17 @@ sub vcl_backend_error {
 }
 
 sub vcl_deliver {
-    if (resp.status >= 500 && req.restarts == 0 && req.http.X-Looked-Up) {
-        return (restart);           # stale-if-error: look again for what may be too old
-    }
     unset resp.http.Surrogate-Key;
     unset resp.http.Cache-Tag;
     if (obj.hits > 0) {
         set resp.http.X-Cache = "hit";
     } else {
         set resp.http.X-Cache = "miss";
+    }
+}
+
+sub vcl_synth {
+    if (req.http.X-Try == "first" && resp.status == 503) {
+        return (restart);           # stale-if-error: look again, for what would else be too old
     }
 }

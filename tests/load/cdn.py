@@ -1,8 +1,9 @@
 """``python -m tests.load.cdn``: reads through a real shared cache (Varnish) while scores change.
 
-By default it starts the services of ``examples/bench.yaml`` and lets 20 users score; with ``--url`` the cache stands
-before a running gateway, whose scores something else changes (``make demo``). Every answer is read, and held against
-what a WebSocket of the origin told: nobody may get a top that is outdated for longer than the cache's times allow.
+By default it starts the services of ``examples/bench.yaml`` and their gateway (Envoy, rate limits) as processes, and
+lets 20 users score; with ``--url`` the cache stands before a gateway that runs, whose scores something else changes
+(``make demo``). Every answer is read, and held against what a WebSocket of the origin told: nobody may get a top that
+is outdated for longer than the cache's times allow.
 """
 
 import argparse
@@ -25,8 +26,9 @@ from tests.load.cdn_edge import Offer, Published, Result, all_correct, lifetime_
 from tests.load.contenders import PROJECTOR, SCOREBOARD, podium
 from tests.load.generator import Load, Users, generator_program, run_load
 from tests.load.rounds import Row
-from tests.load.scoreboard import ROOT, Keys
+from tests.load.scoreboard import ROOT, Keys, inputs
 from tests.load.table import print_table
+from tests.support.gateway import ScoreboardGateway
 from tests.support.processes import scratch_directory
 from tests.support.varnish import PACKAGE, Origin, Varnish
 
@@ -96,7 +98,10 @@ async def cached(
 
 @contextlib.asynccontextmanager
 async def own_services(arena: Arena, *, purged: bool) -> AsyncIterator[Place]:
-    """The services on clean stores, with a cache before them; ``purged``: it keeps for long what nobody purges."""
+    """The services on clean stores, their gateway, and a cache before it.
+
+    ``purged``: the cache may keep everything for PURGED_SECONDS, and the projector purges it.
+    """
     await asyncio.to_thread(arena.stores.redis.flush)
     await arena.purge_events()
     database = arena.stores.postgres.create_database()
@@ -106,7 +111,17 @@ async def own_services(arena: Arena, *, purged: bool) -> AsyncIterator[Place]:
         times = {"PODIUM_CDN_S_MAXAGE": str(PURGED_SECONDS)} if purged else {}
         environment = {**SCOREBOARD.environment, **times, "PODIUM_WS_TICK_MS": "0"}
         board = await stack.enter_async_context(arena.entered(replace(SCOREBOARD, environment=environment), database))
-        origin = f"http://{board.running.addresses[0]}"
+        gateway = ScoreboardGateway(
+            await asyncio.to_thread(_folder, arena.directory, database),
+            arena.stores.redis.settings(),
+            inputs().spec.security,
+            board.running.addresses[0],
+            arena.keys.environment()["PODIUM_JWT_JWKS"],
+            trusted_proxies=("127.0.0.1/32",),
+        )
+        stack.push_async_callback(asyncio.to_thread, gateway.stop)
+        await asyncio.to_thread(gateway.start)
+        origin = gateway.url
         cache = Varnish(Origin.of(origin), arena.directory, TOKEN)
         if purged:
             token = arena.directory / "purge-token"
@@ -118,6 +133,12 @@ async def own_services(arena: Arena, *, purged: bool) -> AsyncIterator[Place]:
             await stack.enter_async_context(arena.entered(purging, database))
         place = cached(origin, arena.directory, arena.keys, tuple(scores.running.addresses), cache)
         yield await stack.enter_async_context(place)
+
+
+def _folder(parent: Path, name: str) -> Path:
+    folder = parent / f"gateway-{name}"
+    folder.mkdir()
+    return folder
 
 
 async def measure(place: Place, offer: Offer, bound: float | None = None) -> Result:

@@ -28,7 +28,7 @@ def board_tag(board: str) -> str:
 def ranking(cache: CacheSettings, board: str, tag: str) -> dict[str, str]:
     """Headers of a page of a board, whose validator is ``tag``.
 
-    Shared caches keep it for a moment (RFC 9111, RFC 5861); browsers always ask again, with the ETag.
+    Shared caches keep it for a moment (RFC 9111, RFC 5861); browsers ask again, with the ETag.
     """
     control = f"public, max-age=0, s-maxage={cache.s_maxage}, stale-while-revalidate={cache.stale_while_revalidate}"
     return _headers(cache, control, tag, "scoreboard", board_tag(board))

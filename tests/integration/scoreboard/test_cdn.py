@@ -9,13 +9,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from podium.common.problems import Problem, problem_response
 from podium.common.settings import DatabaseSettings, NatsSettings, RedisSettings
+from podium.scoreboard import caching
 from podium.scoreboard.settings import CacheSettings, PurgeSettings
 from tests.integration.scoreboard.services import BOARDS, Issuer, running_scoreboard
 from tests.integration.scoreboard.support import Game, running_projector, until
 from tests.integration.scoreboard.test_service import message, watching
-from tests.support.apps import RunningApp
+from tests.support.apps import RunningApp, run_app
 from tests.support.processes import scratch_directory
 from tests.support.varnish import Origin, Varnish
 
@@ -203,6 +207,48 @@ async def test_a_dead_origin_leaves_what_is_kept(game: Game, stores_settings: St
         never = await http.get(f"{PATH}?limit=3")
         assert (never.status_code, never.headers["cache-control"]) == (503, "no-store")
         assert never.headers["content-type"] == "application/problem+json"
+
+
+class Stub:
+    """An origin that gives the same ranking, or fails, as it is told."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.asked = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.asked += 1
+        cache = CacheSettings(s_maxage=1, stale_while_revalidate=int(STALE_SECONDS))
+        if self.status == 200:
+            answer = Response(b"{}", headers=caching.ranking(cache, "default", '"one"'))
+        else:
+            answer = problem_response(Problem("internal-error", self.status, "as told"), "0" * 32)
+        await answer(scope, receive, send)
+
+
+async def test_an_origin_that_fails_leaves_what_is_kept(directory: Path) -> None:
+    """Every 5xx and 429 is covered by an older answer, and asked about again; where there is none it is passed on."""
+    stub = Stub()
+    async with run_app(stub, lifespan="off") as origin, running_cache(origin, directory) as (_, http):
+        await http.get(PATH)
+
+        async def is_too_old() -> bool:
+            return int((await http.get(PATH)).headers["age"]) > 1 + STALE_SECONDS
+
+        stub.status = 503
+        await until(is_too_old, "the answer is older than both of its times")
+        asked = stub.asked
+        for _ in range(3):
+            assert (await http.get(PATH)).status_code == 200
+        assert stub.asked > asked, "it is not waited for the end of the third time"
+        stub.status = 429
+        assert (await http.get(PATH)).status_code == 200
+        never = await http.get(f"{PATH}?limit=3")
+        assert (never.status_code, never.json()["detail"]) == (429, "as told")
+        stub.status = 200
+        answer = await http.get(PATH)
+        assert (answer.status_code, answer.headers["age"]) == (200, "0")
+        assert (await http.get(f"{PATH}?limit=3")).status_code == 200, "a refusal is not kept"
 
 
 async def test_live_connections_pass(edge: Edge) -> None:

@@ -9,6 +9,7 @@ import pytest
 from http_message_signatures import HTTPMessageVerifier, HTTPSignatureKeyResolver, InvalidSignature, algorithms
 
 from podium.common.signing import verify_content_digest
+from podium.scoreboard.projector.purge import target
 from podium.scoreboard.projector.purge_request import Change, PurgeRequest, purge_request
 from podium.scoreboard.settings import PurgeForm
 
@@ -116,3 +117,16 @@ def test_cloudflare_wants_tags() -> None:
 def test_a_key_is_never_sent() -> None:
     """A signature proves the key and does not tell it; the other forms tell the token to whom it belongs."""
     assert {form for form in get_args(PurgeForm) if TOKEN not in str(made(form))} == {"Signed"}
+
+
+@pytest.mark.parametrize(
+    ("url", "normal"),
+    [
+        ("https://edge.example", "https://edge.example/"),
+        ("https://EDGE.example:443/purge?zone=1", "https://edge.example/purge?zone=1"),
+        ("http://varnish.edge:6081/purge", "http://varnish.edge:6081/purge"),
+    ],
+)
+def test_the_signed_address_is_the_one_that_a_receiver_sees(url: str, normal: str) -> None:
+    """RFC 3986, section 6.2.3."""
+    assert str(target(url)) == normal

@@ -40,6 +40,9 @@ LONGEST_PAUSE_SECONDS: Final = 10.0
 REPEAT_SECONDS: Final = 2.0
 """After how long a purge is repeated; a scoreboard pod re-reads every top once a second."""
 
+AWAY_SECONDS: Final = 1.0
+"""Time between two questions for a turn while Redis is away."""
+
 LAST_SECONDS: Final = 2.0
 """How long a projector that stops may take for what is still to be purged."""
 
@@ -80,7 +83,7 @@ class Purger:
 
     def __init__(self, settings: PurgeSettings, keyid: str, claim: Claim, http: httpx.AsyncClient) -> None:
         self._settings = settings
-        self._url = httpx.URL(settings.url)
+        self._url = target(settings.url)
         self._keyid = keyid
         self._claim = claim
         self._http = http
@@ -147,9 +150,8 @@ class Purger:
         while True:
             try:
                 left = await self._claim(board, interval)
-            except StoreUnavailable:  # then nobody's turn is known, but tops do not change either
-                await asyncio.sleep(interval)
-                return
+            except StoreUnavailable:  # then nobody knows whose turn it is, but tops do not change either
+                left = AWAY_SECONDS
             if left <= 0:
                 return
             await asyncio.sleep(left)
@@ -196,6 +198,12 @@ class Purger:
             f"answered with {answer.status_code}",
             _retry_after(answer) if passes else None,
         )
+
+
+def target(url: str) -> httpx.URL:
+    """An address in its normal form (RFC 3986, section 6.2.3): host in lower case, no default port, a path."""
+    parsed = httpx.URL(url)
+    return parsed if str(parsed).count("/") > 2 else httpx.URL(f"{parsed}/")
 
 
 def _retry_after(answer: httpx.Response) -> float:

@@ -11,7 +11,7 @@ form           who calls                                           what to purge
 =============  ==================================================  ==================================================
 
 A signature covers ``"@method" "@target-uri" "content-digest" "surrogate-key"``, with the parameters ``created``,
-``nonce``, ``keyid`` and ``alg``. The target is the address of the resource's spec, to the letter.
+``nonce``, ``keyid`` and ``alg``. The target is the address of the resource's spec in its normal form.
 """
 
 import base64
