@@ -114,6 +114,10 @@ bench-fanout: $(VENV)/.installed ## One snapshot to 2,000 and 8,000 WebSockets, 
 bench-cdn: $(VENV)/.installed ## 2,000 reads/s through Varnish: what the origin sees, how old answers are (BENCH="--url URL")
 	@$(LOAD).cdn $(BENCH)
 
+.PHONY: bench-storm
+bench-storm: $(VENV)/.installed ## 8,000 watchers through the gateway of a cluster: changes, all cut off at once, a rolling update
+	@$(LOAD).storm $(BENCH)
+
 .PHONY: bench-rebuild
 bench-rebuild: $(VENV)/.installed ## A million users built anew in a wiped Redis, under load; compared with SQL row by row
 	@$(LOAD).rebuild $(BENCH)

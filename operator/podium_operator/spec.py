@@ -311,7 +311,7 @@ class Gateway(Model):
         },
     )
     resources: Resources = Field(
-        default_factory=default_resources("50m", "96Mi", "512Mi"), description="Compute resources of each Envoy pod."
+        default_factory=default_resources("50m", "96Mi", "1Gi"), description="Compute resources of each Envoy pod."
     )
 
 

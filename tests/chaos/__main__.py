@@ -9,14 +9,11 @@ answer that it should not get.
 
 import argparse
 import asyncio
-import contextlib
-import os
 import secrets
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from random import Random
 
 from tests.chaos.faults import FAULTS, Fault
@@ -25,7 +22,7 @@ from tests.chaos.players import Crowd, Pace
 from tests.chaos.report import line, table, write
 from tests.chaos.trial import Arena, Report
 from tests.support.client import Client
-from tests.support.instance import INFO_VARIABLE, ROOT, Instance, running_instance
+from tests.support.instance import ROOT, Instance, found_instance
 
 BUILD = ROOT / "build"
 
@@ -44,7 +41,7 @@ async def storm(instance: Instance, options: argparse.Namespace) -> int:
     chosen = [fault for fault in FAULTS if not options.only or fault.name in options.only]
     reports: list[Report] = []
     async with Client(instance.url, instance.client_id, instance.client_secret) as client:
-        crowd = Crowd(client, Pace(options.players, options.interval), "chaos")
+        crowd = Crowd(client, Pace(options.players, options.interval), "chaos", values=True)
         async with Arena(instance, client, crowd) as arena:
             await arena.until_the_stars_lead()
             try:
@@ -83,24 +80,12 @@ def main() -> int:
     options = parser.parse_args()
     options.seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     print(f"seed {options.seed}", flush=True)
-    with _instance() as instance, lifted(instance):
+    with found_instance() as instance, lifted(instance):
         try:
             return asyncio.run(storm(instance, options))
         except asyncio.CancelledError:
             print("ended before its end", flush=True)
             return 1
-
-
-@contextlib.contextmanager
-def _instance() -> Iterator[Instance]:
-    """The instance that was named, or that of ``make up``, or one of its own that ends with the block."""
-    if not os.environ.get(INFO_VARIABLE):
-        info = subprocess.run(["make", "-s", "info"], cwd=ROOT, capture_output=True, text=True, check=False)
-        if info.returncode == 0:
-            yield Instance.parse(info.stdout)
-            return
-    with running_instance() as instance:
-        yield instance
 
 
 if __name__ == "__main__":

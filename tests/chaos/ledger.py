@@ -9,6 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+BEST, LATEST = "chaos-best", "chaos-latest"
+"""Boards on which a player's greatest, and newest, value counts."""
+
+VALUE = "chaos-value"
+"""The action that brings a value there."""
+
 _Row = TypeVar("_Row", bound=tuple[object, ...])
 
 
@@ -70,10 +76,16 @@ class Ledger:
     """Updates that were sent and whose fate the client does not know yet."""
     opening: Mapping[str, "Balance"] = field(default_factory=dict)
     """What users had before the first update."""
+    opening_values: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By board and user: the values on the boards for values before the first update."""
+    values: dict[Key, int] = field(default_factory=dict)
+    """The updates that brought a value; they count for the boards for values and for no other."""
 
-    def sent(self, key: Key) -> None:
-        """An update is on its way."""
+    def sent(self, key: Key, value: int | None = None) -> None:
+        """An update is on its way, perhaps with a value."""
         self.unsettled.add(key)
+        if value is not None:
+            self.values[key] = value
 
     def answered(self, key: Key, answer: Answer) -> None:
         """A 200 came; one for each time that the update was sent, if the client is told each time."""
@@ -89,8 +101,19 @@ class Ledger:
         """The score that acknowledged updates make for each user, with what the user had before."""
         totals: dict[str, int] = defaultdict(int, {user_id: had.score for user_id, had in self.opening.items()})
         for key, answers in self.answers.items():
-            totals[key.user_id] += answers[0].increase
+            if key not in self.values:
+                totals[key.user_id] += answers[0].increase
         return dict(totals)
+
+    def standings(self) -> dict[str, dict[str, int]]:
+        """By board and user: what acknowledged values make. A user sends one after the other, so the last is newest."""
+        best, latest = (dict(self.opening_values.get(board, {})) for board in (BEST, LATEST))
+        for key in self.answers:
+            if key in self.values:
+                value = self.values[key]
+                best[key.user_id] = max(value, best.get(key.user_id, value))
+                latest[key.user_id] = value
+        return {BEST: best, LATEST: latest}
 
     def counts(self) -> dict[str, int]:
         """How many updates of each user were acknowledged, with those before."""
@@ -103,12 +126,13 @@ class Books:
     """What PostgreSQL holds of the ledger's users.
 
     ``log`` has the rows of ``action_log`` for the keys that were asked for, ``rows`` how many there are in all by user,
-    ``scores`` the user's row of ``user_score``.
+    ``scores`` the user's row of ``user_score``, ``values`` by board and user those of the boards for values.
     """
 
     log: Mapping[Key, Sequence[Answer]]
     rows: Mapping[str, int]
     scores: Mapping[str, int]
+    values: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def balances(self) -> dict[str, Balance]:
         """What each user has."""
@@ -152,6 +176,13 @@ def audit(ledger: Ledger, books: Books, keys: Iterable[Key] | None = None) -> Ve
             verdict.double.append(f"action_log has {rows} rows of {user_id}, acknowledged were {count}")
         elif rows < count:
             verdict.lost.append(f"action_log has {rows} rows of {user_id}, acknowledged were {count}")
+    for board, wanted in ledger.standings().items():
+        for user_id, value in wanted.items():
+            held = books.values.get(board, {}).get(user_id, 0)
+            if held != value:
+                (verdict.lost if held < value else verdict.differing).append(
+                    f"user_score of {user_id} on {board} is {held}, acknowledged was {value}"
+                )
     verdict.differing += [f"{key} never came to an end" for key in ledger.unsettled]
     return verdict
 

@@ -1,7 +1,7 @@
 """Prepare a Scoreboard for the time of a run.
 
-The limits that a load from one address meets are lifted to those of ``examples/bench.yaml``, and each action counts for
-boards of the other kinds, too.
+The limits that a load from one address meets are lifted to those of ``examples/bench.yaml``, and boards of the other
+kinds are added, with an action whose value the player names.
 """
 
 import contextlib
@@ -11,13 +11,21 @@ from typing import Any
 
 import yaml
 
+from tests.chaos.ledger import BEST, LATEST, VALUE
 from tests.support.instance import ROOT, Instance
 
 MORE_BOARDS = (
-    {"name": "chaos-best", "operator": "Best", "top": 10},
-    {"name": "chaos-latest", "operator": "Latest", "top": 10},
+    {"name": BEST, "operator": "Best", "top": 10},
+    {"name": LATEST, "operator": "Latest", "top": 10},
 )
 """Boards beside the Scoreboard's own."""
+
+VALUE_ACTION = {
+    "type": VALUE,
+    "pointsFrom": {"field": "value", "min": 0, "max": 9007199254740991},
+    "boards": [BEST, LATEST],
+}
+"""The action that counts for them."""
 
 BENCH = ROOT / "examples" / "bench.yaml"
 
@@ -42,10 +50,16 @@ def undo_patch(patch: Tree, original: Tree) -> Tree:
 
 
 def boards_patch(original: Tree) -> Tree:
-    """The merge patch that adds boards to a Scoreboard."""
-    boards = original["spec"]["boards"]
+    """The merge patch that adds boards, and the action for them, to a Scoreboard."""
+    boards, actions = original["spec"]["boards"], original["spec"]["actions"]
     names = {board["name"] for board in boards}
-    return {"spec": {"boards": [*boards, *(board for board in MORE_BOARDS if board["name"] not in names)]}}
+    types = {action["type"] for action in actions}
+    return {
+        "spec": {
+            "boards": [*boards, *(board for board in MORE_BOARDS if board["name"] not in names)],
+            "actions": [*actions, *(action for action in [VALUE_ACTION] if action["type"] not in types)],
+        }
+    }
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import httpx
 
-from tests.chaos.ledger import Answer, Key, Ledger
+from tests.chaos.ledger import VALUE, Answer, Key, Ledger
 from tests.support.client import Client, Session, Update
 
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
@@ -25,6 +25,9 @@ RENEW_SHARE = 0.7
 
 IMPATIENT_SHARE = 0.05
 """Updates that an impatient client sends twice at once."""
+
+RANGE = 10_000
+"""Values of one moment lie within so many milliseconds after it."""
 
 STARS = 3
 """Players who earn more than the others, so that each of their updates changes the top."""
@@ -51,6 +54,7 @@ class _Player:
     session: Session
     renew_at: float
     is_star: bool
+    names_values: bool
     sent: int = 0
 
 
@@ -62,6 +66,8 @@ class Crowd:
     pace: Pace
     prefix: str
     """What the players' ids begin with. Players of an earlier crowd may play on."""
+    values: bool = False
+    """Whether every other player brings values to the boards for them instead of earning points."""
     ledger: Ledger = field(default_factory=Ledger)
     attempts: list[Attempt] = field(default_factory=list)
     fresh: list[Key] = field(default_factory=list)
@@ -82,7 +88,10 @@ class Crowd:
         names = [f"{self.prefix}-{number:03}" for number in range(self.pace.players)]
         opened = await asyncio.gather(*(self._session(name) for name in names))
         for number, session in enumerate(opened):
-            self._players.append(_Player(session, _renewal(session), number < STARS))
+            is_star = number < STARS
+            self._players.append(
+                _Player(session, _renewal(session), is_star, self.values and not is_star and number % 2 > 0)
+            )
 
     @property
     def users(self) -> list[str]:
@@ -118,7 +127,9 @@ class Crowd:
     async def _play(self, player: _Player, offset: float) -> None:
         await asyncio.sleep(offset)
         while self.pace.updates is None or player.sent < self.pace.updates:
-            await self._open.wait()
+            if not self._open.is_set():
+                await self._open.wait()
+                await asyncio.sleep(offset)  # or all would play at once from now on
             begun = time.monotonic()
             self._busy += 1
             try:
@@ -131,9 +142,17 @@ class Crowd:
             await asyncio.sleep(max(0.0, begun + self.pace.interval - time.monotonic()))
 
     async def _earn(self, player: _Player) -> None:
-        update = Update.of("bonus", data={"level": 1}) if player.is_star else Update.of("win")
+        value = None
+        if player.names_values:
+            # They grow with time, so half of the updates are a new best and half are not.
+            value = int(time.time() * 1000) + random.randrange(RANGE)
+            update = Update.of(VALUE, data={"value": value})
+        elif player.is_star:
+            update = Update.of("bonus", data={"level": 1})
+        else:
+            update = Update.of("win")
         key = Key(player.session.user_id, json.loads(update.body)["actionId"])
-        self.ledger.sent(key)
+        self.ledger.sent(key, value)
         copies = 2 if random.random() < IMPATIENT_SHARE else 1
         known = await asyncio.gather(*(self._settle(player, key, update) for _ in range(copies)))
         answers = [answer for answer in known if answer is not None]

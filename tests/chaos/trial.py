@@ -114,7 +114,7 @@ class Arena:
             await self.crowd.enter()
             before, _ = await self.truth.books(self.crowd.users, [])
             self._dead_letters = await self.truth.dead_letters()
-            self.crowd.ledger.opening = before.balances()
+            self.crowd.ledger.opening, self.crowd.ledger.opening_values = before.balances(), before.values
             self.gallery = await stack.enter_async_context(Gallery(self.instance, self.crowd.star_ids))
             self._playing = await stack.enter_async_context(_running(self.crowd.play()))
             await stack.enter_async_context(_running(self._watch_outbox()))

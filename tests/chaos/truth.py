@@ -14,7 +14,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from tests.chaos.forward import forwarded
-from tests.chaos.ledger import Answer, Books, Key, Place, Ranking, Standing, places_of
+from tests.chaos.ledger import BEST, LATEST, Answer, Books, Key, Place, Ranking, Standing, places_of
 from tests.support.client import Client
 from tests.support.instance import Instance, Object
 
@@ -37,7 +37,7 @@ SELECT user_id, action_id, score_increase, (response->>'score')::bigint, (respon
 FROM action_log JOIN unnest(%s::text[], %s::text[]) AS asked (user_id, action_id) USING (user_id, action_id)
 """
 _ROWS = "SELECT user_id, count(*) FROM action_log WHERE user_id = ANY(%s) GROUP BY user_id"
-_SCORES = "SELECT user_id, score FROM user_score WHERE board = %s AND user_id = ANY(%s)"
+_SCORES = "SELECT board, user_id, score FROM user_score WHERE board = ANY(%s) AND user_id = ANY(%s)"
 _RANKING = """
 SELECT user_id, username, score, (extract(epoch FROM reached_at) * 1000000)::bigint
 FROM current_score WHERE board = %s AND NOT hidden ORDER BY score DESC, reached_at, user_id
@@ -100,12 +100,15 @@ class Truth:
             async for user_id, action_id, increase, score, total in await connection.execute(_LOG, asked):
                 log[Key(user_id, action_id)].append(Answer(score, increase, total))
             rows = await (await connection.execute(_ROWS, [list(users)])).fetchall()
-            scores = await (await connection.execute(_SCORES, [BOARD, list(users)])).fetchall()
+            scores: dict[str, dict[str, int]] = {board: {} for board in (BOARD, BEST, LATEST)}
+            async for board, user_id, score in await connection.execute(_SCORES, [list(scores), list(users)]):
+                scores[board][user_id] = score
             rankings = {
                 board: _ranking(await (await connection.execute(_RANKING, [board])).fetchall())
                 for board in await self.boards()
             }
-        return Books(log, dict(rows), dict(scores)), rankings
+        own = scores.pop(BOARD)
+        return Books(log, dict(rows), own, scores), rankings
 
     async def page(self, board: str) -> list[Place]:
         """The longest page of a board that the API gives. Raises ``httpx.HTTPError`` where it gives none."""

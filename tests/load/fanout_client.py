@@ -49,11 +49,30 @@ class Quantiles:
 
 
 @dataclass(frozen=True)
+class Returns:
+    """Connections that were lost, and came back.
+
+    ``away`` are not back yet; ``lost`` counts reasons, ``failures`` attempts in vain; ``most_in_a_second`` is the peak
+    of returns, ``seconds`` lie between the first and the last, ``gap`` is how long a connection had none.
+    """
+
+    count: int
+    away: int
+    away_most: int
+    lost: Mapping[str, int]
+    failures: Mapping[str, int]
+    most_in_a_second: int
+    seconds: float
+    gap: Quantiles
+
+
+@dataclass(frozen=True)
 class Report:
     """What came between ``begin`` and ``end``.
 
     ``broadcasts`` are different snapshots; ``skipped`` counts, for each connection, those that others got and it did
-    not. ``until_last`` is the time until the last connection had a snapshot or a newer one.
+    not. ``until_last`` is the time until the last connection had a snapshot or a newer one. ``returns`` is None where
+    lost connections do not come back.
     """
 
     connections: int
@@ -67,6 +86,7 @@ class Report:
     delivery: Quantiles
     until_last: Quantiles
     cpu_seconds: float
+    returns: Returns | None = None
 
 
 @dataclass(frozen=True)
@@ -88,8 +108,13 @@ class FanoutClient:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def connect(self, target: Target, connections: int, per_second: float) -> Connected:
-        """Open connections, so many in a second. Raises ClientFailed."""
+    async def connect(
+        self, target: Target, connections: int, per_second: float, *, returning: bool = False, at_once: int = AT_ONCE
+    ) -> Connected:
+        """Open connections, so many in a second; ``returning`` ones come back when they are lost.
+
+        Raises ClientFailed.
+        """
         plan = {
             "addresses": [target.address],
             "path": target.path,
@@ -97,7 +122,8 @@ class FanoutClient:
             "sources": sources(connections),
             "connections": connections,
             "perSecond": per_second,
-            "atOnce": AT_ONCE,
+            "atOnce": at_once,
+            "return": returning,
             "greeting": target.greeting,
             "awaitMessage": target.awaits_message,
         }
@@ -116,6 +142,10 @@ class FanoutClient:
         epoch, version = age
         answer = await self._ask(seconds, command="end", epoch=epoch, version=version, timeoutSeconds=seconds)
         return report_of(answer)
+
+    async def cut(self) -> None:
+        """End all connections without a word, as a broken network does; they come back at once. Raises ClientFailed."""
+        await self._ask(command="cut")
 
     async def disconnect(self) -> None:
         """Close all connections. Raises ClientFailed."""
@@ -168,6 +198,22 @@ def report_of(answer: Mapping[str, Any]) -> Report:
         delivery=_quantiles(answer["delivery"]),
         until_last=_quantiles(answer["untilLast"]),
         cpu_seconds=answer["cpuSeconds"],
+        returns=_returns(answer["returns"]),
+    )
+
+
+def _returns(found: Mapping[str, Any] | None) -> Returns | None:
+    if found is None:
+        return None
+    return Returns(
+        count=found["count"],
+        away=found["away"],
+        away_most=found["awayMost"],
+        lost=found["lost"],
+        failures=found["failures"],
+        most_in_a_second=found["mostInASecond"],
+        seconds=found["seconds"],
+        gap=_quantiles(found["gap"]),
     )
 
 

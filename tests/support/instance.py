@@ -164,6 +164,18 @@ def running_instance() -> Iterator[Instance]:
         subprocess.run(["make", "down"], cwd=ROOT, env=env, check=False, stdin=subprocess.DEVNULL)
 
 
+@contextlib.contextmanager
+def found_instance() -> Iterator[Instance]:
+    """The instance that was named, or that of ``make up``, or one of its own that ends with the block."""
+    if not os.environ.get(INFO_VARIABLE):
+        info = subprocess.run(["make", "-s", "info"], cwd=ROOT, capture_output=True, text=True, check=False)
+        if info.returncode == 0:
+            yield Instance.parse(info.stdout)
+            return
+    with running_instance() as instance:
+        yield instance
+
+
 def _pods_ready(workload: Object) -> bool:
     status = workload.get("status", {})
     wanted = workload["spec"].get("replicas", 1)

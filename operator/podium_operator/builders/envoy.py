@@ -14,7 +14,7 @@ from podium_operator.spec import JSON
 
 HEADER_KIB = 16
 """Largest headers of a request, in KiB."""
-CONNECTIONS = 8000
+CONNECTIONS = 9000
 """Connections that one pod takes: each needs a second one to a service, and 20,000 files is a common bound."""
 UPSTREAM_IDLE = "4s"
 """Idle connections to services close earlier than the services close them, so no request meets a closing one."""
@@ -294,7 +294,11 @@ def _tracing(settings: Settings) -> JSON:
 
 
 def _internal(settings: Settings) -> JSON:
-    """Probes and metrics. The admin interface itself stays on the loopback address."""
+    """Probes and metrics. The admin interface itself stays on the loopback address.
+
+    They are answered in an overload, too: a gateway that is restarted for it loses all its connections, and meets them
+    again at once.
+    """
     manager = typed(
         "envoy.filters.network.http_connection_manager",
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -327,6 +331,7 @@ def _internal(settings: Settings) -> JSON:
     return {
         "name": "internal",
         "address": _socket(settings.address, settings.internal_port),
+        "bypass_overload_manager": True,
         "ignore_global_conn_limit": True,
         "filter_chains": [{"filters": [manager]}],
     }

@@ -54,7 +54,7 @@ def settings(inputs: Inputs) -> envoy.Settings:
         trusted_proxies=tuple(spec.gateway.trusted_proxies),
         otlp_endpoint=spec.observability.otlp_endpoint,
         trace_sample_ratio=spec.observability.trace_sample_ratio,
-        memory_bytes=int(stateful.amount(stateful.memory_limit(spec.gateway.resources, "512Mi"))),
+        memory_bytes=int(stateful.amount(stateful.memory_limit(spec.gateway.resources, "1Gi"))),
         plain_port=PLAIN_PORT,
         proxied_port=PROXIED_PORT,
         internal_port=INTERNAL_PORT,

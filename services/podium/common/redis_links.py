@@ -9,6 +9,7 @@ from typing import Final
 
 from redis.asyncio.cluster import RedisCluster
 
+from podium.common.loops import heed_cancellation
 from podium.common.redis_link import RedisLink, ReplyError, command
 
 SLOTS: Final = 16_384
@@ -59,6 +60,7 @@ class RedisLinks:
 
     async def _look_until_found(self) -> None:
         while True:
+            heed_cancellation()
             await asyncio.sleep(self._look_not_before - time.monotonic())
             try:
                 async with asyncio.timeout(LOOK_SECONDS):

@@ -11,7 +11,7 @@ import structlog
 
 from podium.common.bus import OUTAGE, Bus, user_token
 from podium.common.loops import heed_cancellation
-from podium.common.problems import StoreUnavailable
+from podium.common.problems import StoreUnavailable, unavailable
 
 REVOKED_PREFIX = "revoked."
 RESTRICTED_PREFIX = "restricted."
@@ -32,16 +32,26 @@ class Restriction:
 
 
 class SecurityState:
-    """The newest known revocations and restrictions. ``run`` keeps it so; look-ups never wait."""
+    """The newest known revocations and restrictions. ``run`` keeps it so; look-ups never wait.
 
-    def __init__(self, on_revoked: Callable[[str], None] | None = None) -> None:
+    ``on_revoked`` is called with each session that is revoked, ``on_restricted`` after each change of a restriction.
+    """
+
+    def __init__(
+        self, on_revoked: Callable[[str], None] | None = None, on_restricted: Callable[[], None] | None = None
+    ) -> None:
         self._revoked: dict[str, float] = {}
         self._restricted: dict[str, Restriction] = {}
         self._on_revoked = on_revoked
+        self._on_restricted = on_restricted
+        self.restrictions = 0
+        """How often restrictions changed: what was made of them before another number is out of date."""
         self.loaded = asyncio.Event()
 
     def is_revoked(self, sid: str) -> bool:
-        """Whether the session was revoked."""
+        """Whether the session was revoked. Raises Problem 503 before the first load: nobody can tell then."""
+        if not self.loaded.is_set():
+            raise unavailable("nats")
         return sid in self._revoked
 
     def restriction(self, user_id: str, *, now: float | None = None) -> Restriction | None:
@@ -68,11 +78,14 @@ class SecurityState:
                 self._on_revoked(sid)
         elif key.startswith(RESTRICTED_PREFIX):
             user = key.removeprefix(RESTRICTED_PREFIX)
+            self.restrictions += 1
             if value is None:
                 self._restricted.pop(user, None)
             else:
                 entry = msgspec.json.decode(value)
                 self._restricted[user] = Restriction(entry["kind"], entry.get("until"))
+            if self._on_restricted:
+                self._on_restricted()
 
     def _forget_expired(self) -> None:
         """Drop revocations whose last token has expired, once there are enough to be worth the walk."""

@@ -222,7 +222,10 @@ class TokenVerifier:
         return self._source.keys()
 
     def verify(self, token: str) -> Claims:
-        """The claims of a valid token. Raises TokenExpired, or TokenInvalid for every other fault."""
+        """The claims of a valid token.
+
+        Raises TokenExpired, TokenInvalid for every other fault, and what ``is_revoked`` raises where it cannot tell.
+        """
         keys = self._source.keys()
         if keys is not self._cache_keys:  # a key may have been withdrawn
             self._cache.clear()

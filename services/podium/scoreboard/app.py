@@ -29,7 +29,7 @@ from podium.common.settings import (
 )
 from podium.common.tokens import TokenVerifier, make_verifier
 from podium.scoreboard import asyncapi, handshake, pages, routes_seasons
-from podium.scoreboard.domain import Tops
+from podium.scoreboard.domain import Tops, without
 from podium.scoreboard.feed import Feed
 from podium.scoreboard.head import HeadAsGet
 from podium.scoreboard.hub import Hub
@@ -37,7 +37,8 @@ from podium.scoreboard.keeper import Keeper
 from podium.scoreboard.lean import LeanReads
 from podium.scoreboard.lease_store import LeaseStore
 from podium.scoreboard.leases import Limiter
-from podium.scoreboard.routes import Reader, make_router
+from podium.scoreboard.reader import Reader
+from podium.scoreboard.routes import make_router
 from podium.scoreboard.seasons import SeasonReader
 from podium.scoreboard.settings import CacheSettings, WatchSettings
 from podium.scoreboard.store import RankingStore
@@ -78,7 +79,7 @@ class Runtime:
         watch = settings.watch
         self.hub = Hub(tick=watch.ws_tick_ms / 1000)
         self.keeper = Keeper(self.hub, heartbeat=watch.ws_heartbeat_seconds, slow=watch.ws_slow_seconds)
-        self.security = SecurityState(on_revoked=self.keeper.revoke)
+        self.security = SecurityState(on_revoked=self.keeper.revoke, on_restricted=self.revise_tops)
         self.verifier: TokenVerifier = make_verifier(settings.jwt, self.security.is_revoked)
         self.reader: Reader | None = None
         self.seasons: SeasonReader | None = None
@@ -99,6 +100,13 @@ class Runtime:
         for board in self.board_tops:
             health.require(f"board {board}", lambda board=board: self.tops.get(board) is not None)  # type: ignore[misc]
         health.require_alive("tasks", lambda: not any(task.done() for task in self.tasks))
+
+    def revise_tops(self) -> None:
+        """Show new watchers nobody who is banned or hidden, also while the next snapshot has to wait for Redis."""
+        for board in self.board_tops:
+            snapshot = self.tops.get(board)
+            if snapshot is not None:
+                self.hub.revise(without(snapshot, lambda user_id: self.security.restriction(user_id) is not None))
 
     def default_board(self) -> str:
         """The board that watchers get at once: ``default``, or the first where there is none of that name."""
@@ -129,9 +137,7 @@ class Runtime:
         self.feed = feed = Feed(list(self.board_tops), store, self.tops, self.hub)
         engine = make_engine(settings.database, read=True, pool_size=ARCHIVE_CONNECTIONS)
         self.seasons = SeasonReader(self.board_tops, engine)
-        self.reader = Reader(
-            self.board_tops, parse_tiers(settings.rules.tiers), self.tops, store, self.security.is_restricted
-        )
+        self.reader = Reader(self.board_tops, parse_tiers(settings.rules.tiers), self.tops, store, self.security)
         self.gateway = Gateway(self.keeper, self.verifier, limiter)
         self.endpoint = WebSocketEndpoint(
             self.gateway, frozenset(self.board_tops), self.default_board(), settings.watch.ws_max_message_bytes

@@ -126,6 +126,15 @@ def percentile(rank: int, players: int) -> float:
     return 100.0 if players <= 1 else round(100 * (players - rank) / (players - 1), 2)
 
 
+def without(snapshot: Snapshot, is_restricted: Callable[[str], bool]) -> Snapshot:
+    """The same top without restricted users; who was behind them moves up."""
+    left = [place for place in snapshot.rankings if not is_restricted(place.user_id)]
+    if len(left) == len(snapshot.rankings):
+        return snapshot
+    rankings = tuple(Ranking(one.user_id, one.username, one.score, rank) for rank, one in enumerate(left, 1))
+    return msgspec.structs.replace(snapshot, rankings=rankings)
+
+
 def continued(
     snapshot: Snapshot, page: Page, limit: int, is_restricted: Callable[[str], bool] = lambda _: False
 ) -> Page:

@@ -12,6 +12,7 @@ import structlog
 from nats.aio.msg import Msg
 
 from podium.common.bus import OUTAGE, TOP_PREFIX, Bus
+from podium.common.loops import heed_cancellation
 from podium.common.problems import StoreUnavailable
 from podium.scoreboard import metrics
 from podium.scoreboard.domain import Snapshot, Tops, decode_snapshot
@@ -73,6 +74,7 @@ class Feed:
     async def read_loop(self) -> None:
         """Read the tops of Redis for ever."""
         while True:
+            heed_cancellation()
             await self.read()
             metrics.FEED_CONNECTED.set(int(self._bus is not None and self._bus.connected))
             await asyncio.sleep(READ_SECONDS)

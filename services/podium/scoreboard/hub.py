@@ -136,6 +136,12 @@ class Hub:
         traces.extend(snapshot.traces[: MAX_TRACES - len(traces)])
         self._wake.set()
 
+    def revise(self, snapshot: Snapshot) -> None:
+        """Give new watchers this one instead of the held snapshot of the same age; nobody is sent it twice."""
+        held = self._published.get(snapshot.board)
+        if held is not None and held.snapshot.age == snapshot.age and held.snapshot.rankings != snapshot.rankings:
+            self._published[snapshot.board] = Published(snapshot, held.number)
+
     async def broadcast_loop(self) -> None:
         """Broadcast what is offered: the first change at once, then at most one a tick and board."""
         while True:

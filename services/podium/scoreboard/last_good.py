@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Generic, NamedTuple, TypeVar
 
 LAST_GOOD_SECONDS: Final = 600.0
@@ -37,6 +37,10 @@ class LastGood(Generic[Key, Answer]):
     def forget(self, key: Key) -> None:
         """The answer holds no more."""
         self._held.pop(key, None)
+
+    def questions(self) -> Collection[Key]:
+        """The questions whose answers are kept, also those that are too old."""
+        return self._held.keys()
 
     def get(self, key: Key) -> Kept[Answer] | None:
         """The newest answer; None where it is not kept, or too old."""

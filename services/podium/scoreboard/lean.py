@@ -16,8 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from podium.common.metrics import HTTP_DURATION
 from podium.common.telemetry import UNSAMPLED
 from podium.scoreboard import caching
+from podium.scoreboard.reader import Held, Reader
 from podium.scoreboard.representations import matches
-from podium.scoreboard.routes import PATH, Held, Reader
+from podium.scoreboard.routes import PATH
 from podium.scoreboard.settings import CacheSettings
 
 _QUERY: Final = re.compile(rb"(?:board=([a-z0-9-]{1,63}))?(?:(?:^|&)limit=([1-9][0-9]{0,2}))?")

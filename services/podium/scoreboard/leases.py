@@ -14,6 +14,7 @@ from functools import partial
 
 import structlog
 
+from podium.common.loops import heed_cancellation
 from podium.common.problems import StoreUnavailable
 from podium.scoreboard.lease_store import LeaseStore
 
@@ -145,6 +146,7 @@ class Limiter:
     async def renew_loop(self) -> None:
         """Renew all leases for ever."""
         while True:
+            heed_cancellation()
             await asyncio.sleep(RENEW_SECONDS)
             await self.renew()
 

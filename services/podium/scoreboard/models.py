@@ -17,6 +17,10 @@ Count = Annotated[int, BeforeValidator(_decimal)]
 BoardName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="name of the board")]
 
 
+MAX_AROUND = 50
+"""Neighbours on each side that a user's place may be asked for with."""
+
+
 class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -45,7 +49,7 @@ class StandingQuery(_Query):
     """Query of a user's rank."""
 
     board: BoardName = "default"
-    around: Annotated[Count, Field(ge=0, le=50, description="neighbours on each side")] = 5
+    around: Annotated[Count, Field(ge=0, le=MAX_AROUND, description="neighbours on each side")] = 5
 
 
 class StreamQuery(_Query):

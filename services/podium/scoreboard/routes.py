@@ -1,173 +1,23 @@
 """HTTP of the scoreboard: validate, ask one object, answer. Reads of the top come from memory."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Final
+from collections.abc import Callable
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from starlette.responses import Response
 
-from podium.common.problems import FieldError, Problem, StoreUnavailable, documented, unavailable
-from podium.common.rules import Tier, tier_of
+from podium.common.problems import FieldError, Problem, documented
 from podium.common.tokens import bearer
 from podium.scoreboard import caching
-from podium.scoreboard.domain import Page, Snapshot, Standing, Tops, continued, percentile
 from podium.scoreboard.handshake import agent_class
-from podium.scoreboard.last_good import LastGood
 from podium.scoreboard.models import ScoreboardAnswer, ScoreboardQuery, StandingAnswer, StandingQuery, StreamQuery
-from podium.scoreboard.representations import document, entity_tag, matches, page_of
+from podium.scoreboard.reader import Reader
+from podium.scoreboard.representations import matches
 from podium.scoreboard.settings import CacheSettings
 from podium.scoreboard.sse import EventStream
-from podium.scoreboard.store import NotProjected, RankingStore
 from podium.scoreboard.websocket import Gateway
 
 PATH = "/api/v1/scoreboard"
-
-LAST_PAGES: Final = 16
-"""Pages beyond a top that a process keeps to answer with while Redis cannot; at most some megabytes."""
-
-LAST_STANDINGS: Final = 2048
-"""Users' places that a process keeps for the same; a kilobyte each, eight with the most neighbours."""
-
-
-SWAP_SECONDS: Final = 5.0
-"""How long an answer of the former epoch stands in for one of the present."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A representation that is kept: of which snapshot, its bytes, its validator."""
-
-    age: tuple[int, int]
-    body: bytes
-    tag: str
-
-
-class Reader:
-    """Answers reads. ``board_tops`` gives the size of each board's top."""
-
-    def __init__(
-        self,
-        board_tops: Mapping[str, int],
-        tiers: Sequence[Tier],
-        tops: Tops,
-        store: RankingStore,
-        is_restricted: Callable[[str], bool] = lambda _: False,
-    ) -> None:
-        self._board_tops = board_tops
-        self._tiers = tiers
-        self._tops = tops
-        self._store = store
-        self._is_restricted = is_restricted
-        self._cached: dict[tuple[str, int], Held] = {}
-        self._pages: LastGood[tuple[str, int], Page] = LastGood(LAST_PAGES)
-        self._standings: LastGood[tuple[str, str, int], Standing] = LastGood(LAST_STANDINGS)
-
-    def known(self, board: str) -> str:
-        """``board``, if it exists. Raises Problem 400."""
-        if board not in self._board_tops:
-            error = FieldError(pointer="/board", detail="is not a board of this Scoreboard")
-            raise Problem("malformed-request", 400, f"there is no board {board!r}", errors=[error])
-        return board
-
-    def in_memory(self, board: str, limit: int | None) -> Held | None:
-        """The representation of the first places as far as this process knows it; None where it has to ask Redis.
-
-        The same object for as long as the top stays as it is. None for a board that does not exist, too.
-        """
-        top = self._board_tops.get(board)
-        snapshot = self._tops.get(board)
-        if top is None or snapshot is None:
-            return None
-        if limit is None:
-            limit = top
-        if limit > len(snapshot.rankings) >= top:
-            return None
-        held = self._cached.get((board, limit))
-        if held is None or held.age != snapshot.age:
-            body = document(page_of(snapshot, limit))
-            held = self._cached[board, limit] = Held(snapshot.age, body, entity_tag(body))
-        return held
-
-    async def page(self, board: str, limit: int | None) -> tuple[bytes, str]:
-        """The representation of the first places and its validator. Raises Problem, StoreUnavailable."""
-        top = self._board_tops[self.known(board)]
-        snapshot = self._tops.get(board)
-        if snapshot is None:
-            raise unavailable("redis")
-        held = self.in_memory(board, limit)
-        if held is not None:
-            return held.body, held.tag
-        body = document(await self._deep_page(board, top if limit is None else limit, snapshot))
-        return body, entity_tag(body)
-
-    async def _deep_page(self, board: str, limit: int, snapshot: Snapshot) -> Page:
-        """A page beyond the top: from Redis or, while that is away, wiped or older, the last good one below the top."""
-        try:
-            page = await self._store.page(board, limit)
-        except StoreUnavailable:
-            page = None
-        if page is not None and not _older(page, snapshot):
-            self._pages.keep((board, limit), page)
-            return page
-        last = self._pages.get((board, limit))
-        # After a swap it may be of another season; for moments it stands for an epoch that shards do not all have yet.
-        if last is None or (last.answer.epoch != snapshot.epoch and last.seconds > SWAP_SECONDS):
-            raise unavailable("redis")
-        return continued(snapshot, last.answer, limit, self._is_restricted)
-
-    async def standing(self, board: str, user_id: str, around: int) -> bytes:
-        """A user's place: from Redis or, while that is away, wiped or older, the last good answer of this process.
-
-        Raises Problem.
-        """
-        key = (self.known(board), user_id, around)
-        snapshot = self._tops.get(board)
-        try:
-            found = await self._store.standing(*key)
-        except StoreUnavailable:
-            found = None
-        except NotProjected as unknown:
-            if not _is_older(unknown.age, snapshot):
-                self._standings.forget(key)
-                raise Problem("user-unknown", 404, "the user has no score on this board") from None
-            found = None
-        if found is not None and not _older(found[0], snapshot):
-            standing = self._standing(*found, user_id)
-            self._standings.keep(key, standing)
-            return document(standing)
-        last = self._standings.get(key)
-        if last is None or any(self._is_restricted(place.user_id) for place in last.answer.neighbours):
-            raise unavailable("redis")
-        if snapshot is not None and last.answer.epoch != snapshot.epoch and last.seconds > SWAP_SECONDS:
-            raise unavailable("redis")
-        return document(last.answer)
-
-    def _standing(self, page: Page, rank: int, players: int, user_id: str) -> Standing:
-        own = next(place for place in page.rankings if place.user_id == user_id)
-        return Standing(
-            user_id=user_id,
-            username=own.username,
-            score=own.score,
-            rank=rank,
-            percentile=percentile(rank, players),
-            tier=tier_of(self._tiers, own.score),
-            players=players,
-            neighbours=page.rankings,
-            last_updated=page.last_updated,
-            board=page.board,
-            epoch=page.epoch,
-            version=page.version,
-        )
-
-
-def _older(page: Page, snapshot: Snapshot | None) -> bool:
-    """Whether Redis' answer is older than what this process has shown: from a copy that lacks the newest changes."""
-    return _is_older((page.epoch, page.version), snapshot)
-
-
-def _is_older(age: tuple[int, int], snapshot: Snapshot | None) -> bool:
-    return snapshot is not None and age < snapshot.age
 
 
 def once_each(request: Request) -> None:

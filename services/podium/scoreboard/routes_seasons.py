@@ -9,8 +9,9 @@ from starlette.responses import Response
 from podium.common.problems import documented
 from podium.scoreboard import caching
 from podium.scoreboard.models import Count, SeasonAnswer, SeasonListAnswer, SeasonListQuery, SeasonQuery
+from podium.scoreboard.reader import Reader
 from podium.scoreboard.representations import matches
-from podium.scoreboard.routes import Reader, once_each
+from podium.scoreboard.routes import once_each
 from podium.scoreboard.seasons import SeasonReader
 from podium.scoreboard.settings import CacheSettings
 

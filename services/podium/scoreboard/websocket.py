@@ -102,7 +102,7 @@ class WebSocketEndpoint(Service):
             return False
         try:
             claims = self._claims(offer.subprotocols)
-        except TokenError:
+        except Problem:
             return False
         user = claims.sub if claims else None
         self._limiter.request(offer.address, user, lambda lease: done(lease, claims))
@@ -186,7 +186,7 @@ class WebSocketEndpoint(Service):
         """Renew the token, or let an anonymous connection become a user's."""
         try:
             claims = self._gateway.verifier.verify(token)
-        except TokenError as error:
+        except Problem as error:
             raise MessageError(error.slug, error.detail) from error
         if connection.claims is not None and claims.sub != connection.claims.sub:
             raise MessageError("token-invalid", "the token is another user's")

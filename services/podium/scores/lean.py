@@ -78,7 +78,7 @@ class Recognizer:
         """The update that a ``POST`` to ``PATH`` carries, its nonce still to be spent; None to have it looked at
         closely. Header names are in lower case."""
         fields = dict(headers)
-        if len(fields) != len(headers) or len(body) > MAX_BODY_BYTES:
+        if len(fields) != len(headers) or len(body) > MAX_BODY_BYTES or not self._security.loaded.is_set():
             return None
         get = fields.get
         if get(b"content-type") not in _MEDIA_TYPES or b"content-encoding" in fields:

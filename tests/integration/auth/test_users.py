@@ -208,6 +208,7 @@ async def test_what_could_not_be_told_is_told_later(
     async with await connect(nats_settings, "test") as bus:
         task = asyncio.create_task(state.run(bus))
         await _kind(state, "u1", "ban")
+        await state.loaded.wait()
         async with asyncio.timeout(10):
             while not state.is_revoked(auth.claims(session["access_token"])["sid"]):
                 await asyncio.sleep(0.01)

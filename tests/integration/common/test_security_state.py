@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
+import pytest
 
 from podium.common.bus import connect, user_token
+from podium.common.problems import Problem
 from podium.common.security_state import SecurityState
 from podium.common.settings import NatsSettings
 
@@ -54,6 +56,13 @@ async def test_a_revocation_reaches_every_pod_and_is_told(nats_settings: NatsSet
             await (await bus.security_bucket()).put("revoked.s9", msgspec.json.encode({"exp": time.time() + 60}))
         await eventually(lambda: all(state.is_revoked("s9") for state in states))
     assert told == ["s9", "s9"]
+
+
+def test_before_the_first_load_nobody_can_tell() -> None:
+    """A token is then neither good nor bad: whoever asks gets a 503 and comes back."""
+    with pytest.raises(Problem) as caught:
+        SecurityState().is_revoked("s1")
+    assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})
 
 
 async def test_a_restriction_ends_by_time_or_by_hand(nats_settings: NatsSettings) -> None:

@@ -94,6 +94,7 @@ def directory() -> Iterator[Path]:
 async def start_gateway(
     directory: Path, stores: Stores, upstream: Upstream, upstream_port: int, collector: Upstream, collector_port: int,
     trusted_proxies: tuple[str, ...] = (), service_port: int | None = None,
+    memory_bytes: int = 512 * 2**20,
 ) -> Gateway:  # fmt: skip
     """Envoy and the rate-limit service; `service_port` is that of the Service before the pods at `upstream_port`."""
     stores.redis.flush()
@@ -109,6 +110,7 @@ async def start_gateway(
         fallbacks=dict.fromkeys(envoy_routes.SERVICES, ("127.0.0.1", service_port)) if service_port else {},
         trusted_proxies=trusted_proxies,
         otlp_endpoint=f"http://127.0.0.1:{collector_port}",
+        memory_bytes=memory_bytes,
         plain_port=port,
         proxied_port=proxied,
         internal_port=internal,

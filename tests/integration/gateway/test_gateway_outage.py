@@ -26,6 +26,25 @@ async def test_a_service_that_is_away_is_503(directory: Path, stores: Stores) ->
         gateway.ratelimit.kill()
 
 
+async def test_a_gateway_that_is_full_refuses_and_lives(directory: Path, stores: Stores) -> None:
+    """Without memory for more it answers 503 to clients; its probes pass, so nobody ends it and all its connections."""
+    (dead, collector) = free_ports(2)
+    gateway = await start_gateway(directory, stores, Upstream(), dead, Upstream(), collector, memory_bytes=2**20)
+    try:
+        async with httpx.AsyncClient(timeout=30) as client:
+            async with asyncio.timeout(15):
+                while (refused := await client.get(f"{gateway.url}/page")).status_code == 404:
+                    await asyncio.sleep(0.1)
+            problem(refused, 503, "dependency-unavailable")
+            assert refused.headers["retry-after"] == "1"
+            for probe in ("live", "ready"):
+                answer = await client.get(f"http://127.0.0.1:{gateway.internal_port}/healthz/{probe}")
+                assert answer.status_code == 200
+    finally:
+        gateway.envoy.kill()
+        gateway.ratelimit.kill()
+
+
 async def test_an_update_is_sent_once_a_read_again(directory: Path, stores: Stores) -> None:
     """A connection that breaks after the request was sent: a read is tried again, an update is not."""
     seen: list[bytes] = []

@@ -295,9 +295,9 @@ async def test_a_traced_handshake_is_let_in_alike(start: Start, game: Game, issu
     pod, app = await start(max_connections_per_user=1)
     await game.score("ann", 1)
     await until(partial(shows, pod, game), "the pod shows the top")
-    offered = [Subprotocol("podium.v1"), Subprotocol(f"bearer.{issuer.token('ann')}")]
     seen = []
     for flags in ("00", "01"):
+        offered = [Subprotocol("podium.v1"), Subprotocol(f"bearer.{issuer.token(f'user{flags}')}")]
         headers = {"traceparent": f"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}"}
         url = f"{pod.ws_url}/ws/scoreboard"
         async with connect(

@@ -31,6 +31,8 @@ type Connect struct {
 	Greeting string `json:"greeting"`
 	// AwaitMessage: a connection counts as open once a message has come.
 	AwaitMessage bool `json:"awaitMessage"`
+	// Return: a connection that is lost comes back, and that it was lost is no fault.
+	Return bool `json:"return"`
 }
 
 // Connected is the answer to `connect`.
@@ -63,6 +65,12 @@ func open(listeners *Listeners, plan Connect) (Connected, error) {
 	}
 	if len(addresses) == 0 || plan.PerSecond <= 0 {
 		return Connected{}, errors.New("connect: addresses or perSecond is missing")
+	}
+	if plan.Return {
+		listeners.returning = &returning{
+			plan: plan, sources: sources, targets: addresses, slots: make(chan struct{}, max(plan.AtOnce, 1)),
+			failures: map[string]int{}, lost: map[string]int{}, away: map[*past]bool{},
+		}
 	}
 	begin := time.Now()
 	numbers := make(chan int)
@@ -115,9 +123,18 @@ func endpoints(texts []string, parse func(string) (netip.AddrPort, error)) ([]ne
 }
 
 func openOne(listeners *Listeners, plan Connect, source, address netip.AddrPort) error {
+	fd, rest, err := dial(plan, source, address)
+	if err != nil {
+		return err
+	}
+	return listeners.add(fd, rest, nil)
+}
+
+// dial makes a connection and its handshake; it returns what came behind the server's answer.
+func dial(plan Connect, source, address netip.AddrPort) (int, []byte, error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return os.NewSyscallError("socket", err)
+		return 0, nil, os.NewSyscallError("socket", err)
 	}
 	rest, err := shake(fd, plan, source, address)
 	if err == nil {
@@ -125,9 +142,9 @@ func openOne(listeners *Listeners, plan Connect, source, address netip.AddrPort)
 	}
 	if err != nil {
 		syscall.Close(fd)
-		return err
+		return 0, nil, err
 	}
-	return listeners.add(fd, rest)
+	return fd, rest, nil
 }
 
 // shake connects and makes the handshake; it returns what came behind the server's answer.

@@ -17,6 +17,15 @@ type connection struct {
 	rest     []byte
 	age      Age
 	messages int
+	// returned is set until a connection that came back has its first snapshot.
+	returned *past
+}
+
+// past is what a connection had before it was lost, when that was, and with whom it comes back.
+type past struct {
+	age  Age
+	lost time.Time
+	with *returning
 }
 
 // Listeners are all connections. One thread reads; the lock is for commands, and taken once for many reads.
@@ -31,6 +40,7 @@ type Listeners struct {
 	pings       int
 	since       time.Time
 	cpuBefore   float64
+	returning   *returning // nil: a lost connection is a fault and stays lost
 }
 
 func newListeners() (*Listeners, error) {
@@ -41,11 +51,20 @@ func newListeners() (*Listeners, error) {
 	return &Listeners{epoll: epoll, connections: map[int]*connection{}, faults: map[string]int{}}, nil
 }
 
-// add takes a connection after its handshake, with the bytes that came behind it.
-func (l *Listeners) add(fd int, rest []byte) error {
+// add takes a connection after its handshake, with the bytes that came behind it; before is nil for a new one.
+func (l *Listeners) add(fd int, rest []byte, before *past) error {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	made := &connection{fd: fd}
+	made := &connection{fd: fd, returned: before}
+	if before != nil {
+		if before.with.over {
+			syscall.Close(fd)
+			return nil
+		}
+		made.age = before.age
+		delete(before.with.away, before)
+		before.with.opened = append(before.with.opened, time.Now())
+	}
 	l.connections[fd] = made
 	if err := syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_ADD, fd,
 		&syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}); err != nil {
@@ -151,6 +170,13 @@ func (l *Listeners) message(from *connection, message []byte, now time.Time) {
 
 func (l *Listeners) deliver(to *connection, place int, now time.Time) {
 	age := l.journal.broadcasts[place].age
+	if back := to.returned; back != nil {
+		to.returned = nil
+		back.with.gaps = append(back.with.gaps, now.Sub(back.lost))
+		if age == to.age { // nothing has changed meanwhile
+			return
+		}
+	}
 	if !age.newerThan(to.age) {
 		l.fault("a snapshot that is not newer than the one before")
 		return
@@ -159,9 +185,16 @@ func (l *Listeners) deliver(to *connection, place int, now time.Time) {
 	to.age = age
 }
 
-// ahead counts the connections that have a newer snapshot.
+// ahead counts the connections that have a newer snapshot, or had one when they were lost.
 func (l *Listeners) ahead(age Age) int {
 	count := 0
+	if l.returning != nil {
+		for each := range l.returning.away {
+			if each.age.newerThan(age) {
+				count++
+			}
+		}
+	}
 	for _, each := range l.connections {
 		if each.age.newerThan(age) {
 			count++
@@ -180,7 +213,11 @@ func (l *Listeners) send(to *connection, data []byte) {
 func (l *Listeners) drop(which *connection, why string) {
 	delete(l.connections, which.fd)
 	syscall.Close(which.fd)
-	if !l.leaving {
+	switch {
+	case l.leaving:
+	case l.returning != nil:
+		l.comeBack(which.age, why, pauseAfter(why))
+	default:
 		l.fault(why)
 	}
 }

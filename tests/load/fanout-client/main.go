@@ -1,7 +1,7 @@
 // The client of `make bench-fanout`: very many WebSocket connections that only listen, and look at every frame.
 //
 // It reads commands from standard input, one JSON object in a line, and answers each with one line on standard output:
-// connect, begin, end, disconnect. Between commands it reads what comes and answers pings, in one thread around epoll:
+// connect, begin, end, cut, disconnect. Between commands it reads what comes and answers pings, in one thread around epoll:
 // the machine's other core is for the server.
 package main
 
@@ -61,6 +61,8 @@ func carryOut(listeners *Listeners, command Command) (any, error) {
 		return listeners.begin(), nil
 	case "end":
 		return listeners.end(Age{command.Epoch, command.Version}, seconds(command.TimeoutSeconds)), nil
+	case "cut":
+		return listeners.cutAll(), nil
 	case "disconnect":
 		return listeners.disconnect(), nil
 	default:

@@ -26,6 +26,8 @@ type Report struct {
 	UntilLast Quantiles `json:"untilLast"`
 	// CPUSeconds is the client's own.
 	CPUSeconds float64 `json:"cpuSeconds"`
+	// Returns is null where lost connections do not come back.
+	Returns *Returns `json:"returns"`
 }
 
 // Begun is the answer to `begin`.
@@ -49,6 +51,9 @@ func (l *Listeners) begin() Begun {
 	l.journal = journal{latencies: l.journal.latencies[:0]}
 	l.faults, l.heartbeats, l.pings = map[string]int{}, 0, 0
 	l.since, l.cpuBefore = time.Now(), cpuSeconds()
+	if l.returning != nil {
+		l.returning.reset()
+	}
 	return Begun{len(l.connections)}
 }
 
@@ -65,7 +70,13 @@ func (l *Listeners) end(age Age, timeout time.Duration) Report {
 	for _, each := range l.connections {
 		complete = complete && !age.newerThan(each.age)
 	}
+	var returns *Returns
+	if l.returning != nil {
+		told := l.returning.report()
+		returns, complete = &told, complete && told.Away == 0
+	}
 	return Report{
+		Returns: returns,
 		Seconds: time.Since(l.since).Seconds(), Connections: len(l.connections),
 		Broadcasts: len(j.broadcasts), Deliveries: j.deliveries, Skipped: j.skipped,
 		Heartbeats: l.heartbeats, Pings: l.pings, Faults: l.faults, Complete: complete,
@@ -76,8 +87,11 @@ func (l *Listeners) end(age Age, timeout time.Duration) Report {
 func (l *Listeners) haveAll(age Age) bool {
 	l.lock.Lock()
 	defer l.lock.Unlock()
+	if l.returning != nil && len(l.returning.away) > 0 {
+		return false
+	}
 	for _, each := range l.connections {
-		if age.newerThan(each.age) {
+		if age.newerThan(each.age) || each.returned != nil {
 			return false
 		}
 	}
@@ -101,6 +115,9 @@ func (l *Listeners) haveFirst() int {
 func (l *Listeners) disconnect() Closed {
 	l.lock.Lock()
 	l.leaving = true
+	if l.returning != nil {
+		l.returning.over, l.returning = true, nil
+	}
 	count := len(l.connections)
 	goodbye := masked(opClose, []byte{0x03, 0xe8}) // 1000
 	for fd := range l.connections {

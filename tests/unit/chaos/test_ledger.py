@@ -5,7 +5,20 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.ledger import Answer, Balance, Books, Key, Ledger, Place, Standing, audit, differences, places_of
+from tests.chaos.ledger import (
+    BEST,
+    LATEST,
+    Answer,
+    Balance,
+    Books,
+    Key,
+    Ledger,
+    Place,
+    Standing,
+    audit,
+    differences,
+    places_of,
+)
 
 ANN, BOB = "ann", "bob"
 
@@ -148,3 +161,20 @@ def test_a_place_is_read_from_the_published_form() -> None:
     """With its rank, its name and its score."""
     row = {"userId": ANN, "username": "Ann", "score": 35, "rank": 1}
     assert places_of([row]) == [Place(1, ANN, "Ann", 35)]
+
+
+def test_values_count_on_their_boards_alone() -> None:
+    """The greatest and the newest, with what was there before; a system that holds another one is found out."""
+    ledger = Ledger(opening_values={BEST: {ANN: 9}, LATEST: {ANN: 9}})
+    for number, value in enumerate((7, 30, 12)):
+        key = Key(ANN, f"value-{number}")
+        ledger.sent(key, value)
+        ledger.answered(key, Answer(0, value, number + 1))
+    assert ledger.standings() == {BEST: {ANN: 30}, LATEST: {ANN: 12}}
+    assert ledger.totals() == {}
+    log = {key: answers[:1] for key, answers in ledger.answers.items()}
+    right = Books(log, {ANN: 3}, {}, ledger.standings())
+    assert audit(ledger, right).clean
+    assert audit(ledger, Books(log, {ANN: 3}, {}, {BEST: {ANN: 12}, LATEST: {ANN: 12}})).lost
+    assert audit(ledger, Books(log, {ANN: 3}, {}, {BEST: {ANN: 30}, LATEST: {ANN: 30}})).differing
+    assert audit(ledger, Books(log, {ANN: 3}, {ANN: 12}, ledger.standings())).differing == []

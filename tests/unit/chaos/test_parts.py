@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.chaos.damage import owner
 from tests.chaos.faults import FAULTS
 from tests.chaos.ledger import Verdict
-from tests.chaos.limits import BENCH, MORE_BOARDS, bench_patch, boards_patch, undo_patch
+from tests.chaos.limits import BENCH, MORE_BOARDS, VALUE_ACTION, bench_patch, boards_patch, undo_patch
 from tests.chaos.recovery import Span
 from tests.chaos.report import line, table, write
 from tests.chaos.trial import Report
@@ -47,8 +47,9 @@ def test_limits_are_those_of_the_bench_manifest_and_nobody_loses_access() -> Non
 def test_boards_of_the_other_kinds_join_those_that_are_there() -> None:
     """Once each, behind the Scoreboard's own."""
     own = {"name": "default", "top": 10}
-    patch = boards_patch({"spec": {"boards": [own]}})
-    assert patch == {"spec": {"boards": [own, *MORE_BOARDS]}}
+    win = {"type": "win", "points": 10}
+    patch = boards_patch({"spec": {"boards": [own], "actions": [win]}})
+    assert patch == {"spec": {"boards": [own, *MORE_BOARDS], "actions": [win, VALUE_ACTION]}}
     assert boards_patch(patch) == patch
 
 

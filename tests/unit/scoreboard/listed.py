@@ -1,8 +1,9 @@
 """A watcher whose socket is a list, and snapshots to give it."""
 
 import time
+from collections.abc import Sequence
 
-from podium.scoreboard.domain import Snapshot
+from podium.scoreboard.domain import Ranking, Snapshot
 from podium.scoreboard.representations import Published
 from podium.scoreboard.watcher import Watcher
 
@@ -15,6 +16,7 @@ class Listed(Watcher):
     def __init__(self) -> None:
         super().__init__(time.monotonic())
         self.got: list[tuple[int, int]] = []
+        self.users: list[str] = []
         self.beats = 0
         self.closed: tuple[int, str] | None = None
         self.aborted = False
@@ -25,6 +27,7 @@ class Listed(Watcher):
 
     def send(self, published: Published) -> None:
         self.got.append(published.snapshot.age)
+        self.users = [place.user_id for place in published.snapshot.rankings]
 
     def beat(self, heartbeat: bytes) -> None:
         self.beats += 1
@@ -36,6 +39,7 @@ class Listed(Watcher):
         self.aborted = True
 
 
-def top(version: int, board: str = "default") -> Snapshot:
+def top(version: int, board: str = "default", users: Sequence[str] = ()) -> Snapshot:
     """A snapshot of epoch 1."""
-    return Snapshot(board, 1, version, (), "2026-01-01T00:00:00.000000Z")
+    rankings = tuple(Ranking(user, user, 100 - rank, rank) for rank, user in enumerate(users, 1))
+    return Snapshot(board, 1, version, rankings, "2026-01-01T00:00:00.000000Z")

@@ -58,6 +58,35 @@ async def test_changes_within_a_tick_are_conflated() -> None:
     assert watcher.got == [(1, 1), (1, 9)]
 
 
+async def test_new_watchers_get_a_revised_top_and_the_others_nothing() -> None:
+    """Somebody was banned and no newer snapshot has come; one of another age revises nothing."""
+    hub, first, second, third = Hub(tick=0), Listed(), Listed(), Listed()
+    hub.join(first, ["default"])
+    async with working(hub):
+        hub.offer(top(1, users=["ann", "ben"]))
+        await settled(first, 1)
+        hub.revise(top(1, users=["ben"]))
+        hub.join(second, ["default"])
+        hub.offer(top(2, users=["cy", "ben"]))
+        await settled(second, 2)
+        hub.revise(top(1, users=["ann", "ben"]))
+        hub.join(third, ["default"])
+    assert first.got == second.got == [(1, 1), (1, 2)]
+    assert third.users == ["cy", "ben"]
+
+
+async def test_what_a_revised_top_shows() -> None:
+    """Its own places."""
+    hub, first, second = Hub(tick=0), Listed(), Listed()
+    hub.join(first, ["default"])
+    async with working(hub):
+        hub.offer(top(1, users=["ann", "ben"]))
+        await settled(first, 1)
+        hub.revise(top(1, users=["ben"]))
+        hub.join(second, ["default"])
+    assert (first.users, second.users) == (["ann", "ben"], ["ben"])
+
+
 async def test_a_busy_watcher_skips_to_the_newest() -> None:
     """Nothing is written to a full socket; when it has room, it gets one snapshot, and no other is delayed."""
     hub, slow, quick = Hub(tick=0), Listed(), Listed()

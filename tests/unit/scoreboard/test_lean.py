@@ -9,9 +9,11 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from podium.common import problems
+from podium.common.security_state import SecurityState
 from podium.scoreboard.domain import Ranking, Snapshot, Tops
 from podium.scoreboard.lean import LeanReads
-from podium.scoreboard.routes import PATH, Reader, make_router
+from podium.scoreboard.reader import Reader
+from podium.scoreboard.routes import PATH, make_router
 from podium.scoreboard.settings import CacheSettings
 from podium.scoreboard.store import RankingStore
 
@@ -63,7 +65,7 @@ class Went:
 def apps(tops: Tops) -> tuple[Went, LeanReads]:
     """The app with and without the short way."""
     cache = CacheSettings()
-    reader = Reader({"default": 10, "other": 10}, (), tops, Nobody())
+    reader = Reader({"default": 10, "other": 10}, (), tops, Nobody(), SecurityState())
     app = FastAPI()
     problems.install(app)
     app.include_router(make_router(cache, lambda: reader, lambda: pytest.fail("no gateway here")))

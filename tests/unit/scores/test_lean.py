@@ -33,6 +33,7 @@ class World:
 
     def __init__(self, *, samples: bool = False) -> None:
         self.security = SecurityState()
+        self.security.loaded.set()
         settings = JwtSettings(issuer=ISSUER, audience=AUDIENCE, jwks=jwks(), jwks_file=None)
         self.verifier: TokenVerifier = make_verifier(settings, self.security.is_revoked)
         self.recognizer = Recognizer(self.verifier, KEYS, self.security, RULES, samples=samples)
@@ -205,3 +206,13 @@ def test_the_body_is_what_was_signed() -> None:
     """Another body under the same headers is not recognised."""
     headers, _ = request()
     assert world().recognise(headers, body_of("win", action_id="a2")) is None
+
+
+def test_nothing_is_recognised_before_revocations_are_known() -> None:
+    """Whether a session was revoked nobody can tell then; the usual way answers 503."""
+    fresh = World()
+    fresh.security.loaded.clear()
+    headers, body = request()
+    assert fresh.recognise(headers, body) is None
+    fresh.security.loaded.set()
+    assert fresh.recognise(headers, body) is not None
