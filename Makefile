@@ -110,6 +110,10 @@ bench-read: $(VENV)/.installed ## Scoreboard reads beside a plain FastAPI + Redi
 bench-fanout: $(VENV)/.installed ## One snapshot to 2,000 and 8,000 WebSockets, beside centrifuge and a bare loop of send()
 	@$(LOAD).fanout $(BENCH)
 
+.PHONY: bench-cdn
+bench-cdn: $(VENV)/.installed ## 2,000 reads/s through Varnish: what the origin sees, how old answers are (BENCH="--url URL")
+	@$(LOAD).cdn $(BENCH)
+
 .PHONY: bench-storm
 bench-storm: $(VENV)/.installed ## 8,000 watchers through the gateway of a cluster: changes, all cut off at once, a rolling update
 	@$(LOAD).storm $(BENCH)

@@ -27,11 +27,12 @@ INFO_VARIABLE = "PODIUM_E2E_INFO"
 TEST_PACKAGES = {
     "redis-server": "/usr/bin/redis-server",
     "postgresql": "/usr/lib/postgresql",
+    "varnish": "/usr/sbin/varnishd",
     "chromium": "/usr/bin/chromium",
     "npm": "/usr/bin/npm",
 }
-"""Debian packages of the stores that integration tests start, of the browser, and of what fetches the schema of
-AsyncAPI; each with a path it brings."""
+"""Debian packages of the stores, cache and browser that tests start, and of what fetches the schema of AsyncAPI; each
+with a path it brings."""
 
 PYTHON_SOURCES = ("services", "operator", "hack", "tests")
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from podium_operator import external, recorder, secret_data
+from podium_operator.builders import purge
 from podium_operator.builders.base import External, checksum, labels
 from podium_operator.cluster import SECRET, Cluster
 from podium_operator.objects import contains, owner_reference
@@ -43,6 +44,7 @@ async def ensure(cluster: Cluster, scoreboard: JSON, spec: ScoreboardSpec) -> Cr
     for store, wanted in external.wanted(spec).items():
         found.external[store] = await _external(cluster, scoreboard, store, wanted.secret_ref.name)
     found.problems += [f"{store}: {each.problem}" for store, each in found.external.items() if each.problem]
+    found.problems += await _purge(cluster, scoreboard, spec)
     stored = await _generated(
         cluster, scoreboard, spec, [each for each in secret_data.GENERATED if each not in found.external]
     )
@@ -60,6 +62,15 @@ async def _external(cluster: Cluster, scoreboard: JSON, store: str, name: str) -
     """An external store, from the user's Secret."""
     source = await cluster.get(SECRET, scoreboard["metadata"]["namespace"], name)
     return external.read(store, name, secret_data.decode(source.get("data")) if source else None)
+
+
+async def _purge(cluster: Cluster, scoreboard: JSON, spec: ScoreboardSpec) -> list[str]:
+    """What is wrong with the token of the CDN's purge API, which the pods read for themselves."""
+    if spec.cdn.purge is None:
+        return []
+    source = await cluster.get(SECRET, scoreboard["metadata"]["namespace"], spec.cdn.purge.secret_ref.name)
+    problem = purge.problem(spec, secret_data.decode(source.get("data")) if source else None)
+    return [problem] if problem else []
 
 
 def _metadata(scoreboard: JSON, suffix: str, owned: bool, annotations: Mapping[str, str] | None = None) -> JSON:

@@ -40,7 +40,7 @@ class Operator:
         self.workers = Workers(self._reconcile, settings.resync_seconds)
         self.cluster: Cluster | None = None
         self._named: dict[Key, set[Key]] = {}
-        """Secret of a client or of an external store → Scoreboards that name it."""
+        """Secret of a client, of an external store or of the CDN → Scoreboards that name it."""
         self._lister: asyncio.Task[None] | None = None
         self._site: web.AppRunner | None = None
 
@@ -109,7 +109,8 @@ class Operator:
             holders.discard(key)
         spec = body.get("spec", {})
         stores = (spec.get(store, {}).get("external", {}) for store in STORE_FIELDS)
-        for part in (*spec.get("security", {}).get("clients", []), *stores):
+        purge = spec.get("cdn", {}).get("purge", {})
+        for part in (*spec.get("security", {}).get("clients", []), *stores, purge):
             secret = part.get("secretRef", {}).get("name", "")
             self._named.setdefault((key[0], secret), set()).add(key)
         self.workers.wake(*key)

@@ -26,10 +26,12 @@ from podium_operator.spec_base import (
     rules,
     seconds,
 )
+from podium_operator.spec_cdn import Cdn
 from podium_operator.spec_stores import ExternalStore, Nats, Postgres, Redis
 
 __all__ = [
     "JSON",
+    "Cdn",
     "Client",
     "ExternalStore",
     "Model",
@@ -326,17 +328,6 @@ class Gateway(Model):
     )
     resources: Resources = Field(
         default_factory=default_resources("50m", "96Mi", "1Gi"), description="Compute resources of each Envoy pod."
-    )
-
-
-class Cdn(Model):
-    """Caching of rankings by a CDN in front."""
-
-    s_max_age: Duration = Field(
-        default="1s", alias="sMaxAge", description="How long a shared cache may serve a ranking (s-maxage)."
-    )
-    stale_while_revalidate: Duration = Field(
-        default="5s", description="How long it may serve it stale while it fetches a new one."
     )
 
 

@@ -79,7 +79,9 @@ async def test_shared_caches_know_what_to_do(client: Client) -> None:
     headers = (await client.http.get("/api/v1/scoreboard")).headers
     assert "s-maxage=1" in headers["cache-control"]
     assert "stale-while-revalidate=5" in headers["cache-control"]
-    assert headers["surrogate-key"]
+    assert "stale-if-error=60" in headers["cache-control"]
+    assert headers["surrogate-key"].split() == headers["cache-tag"].split(",")
+    assert "vary" not in headers, "nothing in a request changes the answer"
 
 
 async def test_a_users_own_rank(client: Client, session: Session) -> None:

@@ -52,6 +52,18 @@ class Load:
     users: Users = field(default_factory=Users)
     read_path: str = ""
     conditional: bool = False
+    show_versions: bool = False
+    """Whether the report says which versions of a board the answers showed."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A version of a board that answers showed; the last of them arrived at ``last`` (Unix seconds)."""
+
+    epoch: int
+    version: int
+    answers: int
+    last: float
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,7 @@ class Report:
     retry_after: int
     timeline: Sequence[Mapping[str, int]]
     cpu_seconds: float
+    shown: Sequence[Shown] = ()
 
     @property
     def refused(self) -> int:
@@ -93,6 +106,7 @@ async def run_load(addresses: Sequence[str], load: Load, keys: Keys) -> Report:
         "rate": load.rate,
         "readPath": load.read_path,
         "conditional": load.conditional,
+        "showVersions": load.show_versions,
         "users": load.users.count,
         "firstUser": load.users.first,
         "stride": load.users.stride,
@@ -131,4 +145,5 @@ def _report(document: Mapping[str, Any]) -> Report:
         retry_after=document["retryAfter"],
         timeline=document["timeline"] or [],
         cpu_seconds=document["cpuSeconds"],
+        shown=[Shown(**each) for each in document["shown"] or []],
     )

@@ -99,6 +99,7 @@ def environment(inputs: Inputs) -> dict[str, str]:
         "PODIUM_MAX_CONNECTIONS_PER_IP": str(spec.security.max_connections_per_ip),
         "PODIUM_CDN_S_MAXAGE": str(seconds(spec.cdn.s_max_age)),
         "PODIUM_CDN_STALE_WHILE_REVALIDATE": str(seconds(spec.cdn.stale_while_revalidate)),
+        "PODIUM_CDN_STALE_IF_ERROR": str(seconds(spec.cdn.stale_if_error)),
         "OTEL_TRACES_SAMPLER_ARG": str(spec.observability.trace_sample_ratio),
     }
     if spec.observability.otlp_endpoint:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from podium_operator.builders import config
+from podium_operator.builders import config, purge
 from podium_operator.builders.base import (
     CONFIG_CHECKSUM,
     CONNECTIONS_METRIC,
@@ -78,6 +78,8 @@ class Role:
     stores: tuple[str, ...]
     public: bool
     """Whether the gateway sends requests to it."""
+    purges: bool = False
+    """Whether it makes the calls of `spec.cdn.purge`."""
 
 
 ROLES = (
@@ -88,7 +90,7 @@ ROLES = (
     Role("scoreboard", "podium.scoreboard", ("postgres", "redis", "nats", "jwks"),
          ("postgres", "redis", "nats"), public=True),
     Role("projector", "podium.scoreboard.projector", ("postgres", "redis", "nats"),
-         ("postgres", "redis", "nats"), public=False),
+         ("postgres", "redis", "nats"), public=False, purges=True),
     Role("analytics", "podium.analytics", ("postgres", "redis", "nats", "jwks"),
          ("postgres", "redis", "nats"), public=True),
 )  # fmt: skip
@@ -145,7 +147,11 @@ def _policy(inputs: Inputs, role: Role) -> JSON:
         inputs,
         role.name,
         ingress=[{"from": callers, "ports": tcp(SERVICE_PORT)}],
-        egress=[*store_egress(inputs, role.stores), *telemetry_egress(inputs)],
+        egress=[
+            *store_egress(inputs, role.stores),
+            *telemetry_egress(inputs),
+            *(purge.egress(inputs) if role.purges else []),
+        ],
     )
 
 
@@ -171,6 +177,7 @@ def container(inputs: Inputs, role: Role) -> JSON:
             {"name": "PODIUM_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "OTEL_SERVICE_NAME", "value": f"podium-{role.name}"},
             *config.secret_environment(inputs, role.secrets),
+            *(purge.environment(inputs) if role.purges else []),
         ],
         "ports": [{"name": "http", "containerPort": SERVICE_PORT, "protocol": "TCP"}],
         "startupProbe": _probe("/healthz/live", period=1, failures=90),
@@ -183,6 +190,7 @@ def container(inputs: Inputs, role: Role) -> JSON:
             {"name": "rules", "mountPath": config.RULES_PATH, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (an emptyDir of the pod's own)
             *mounts,
+            *(purge.mounts(inputs) if role.purges else []),
         ],
     }
 
@@ -227,7 +235,10 @@ def _deployment(inputs: Inputs, role: Role) -> JSON:
                     "terminationGracePeriodSeconds": TERMINATION_SECONDS,
                     "topologySpreadConstraints": spread(inputs.name, role.name),
                     "containers": [container(inputs, role)],
-                    "volumes": volumes(inputs, role.secrets),
+                    "volumes": [
+                        *volumes(inputs, role.secrets),
+                        *(purge.volumes(inputs) if role.purges else []),
+                    ],
                 },
             },
         },

@@ -216,7 +216,7 @@ def create_app(settings: Settings | None = None, health: Health | None = None) -
         await runtime.endpoint(websocket)
 
     app.include_router(make_router(settings.cache, reader, gateway))
-    app.include_router(routes_seasons.make_router(reader, seasons))
+    app.include_router(routes_seasons.make_router(settings.cache, reader, seasons))
     app.user_middleware.append(Middleware(HeadAsGet))  # innermost, so that logs and spans say HEAD
     app.add_middleware(  # outermost
         LeanReads,

@@ -15,9 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from podium.common.metrics import HTTP_DURATION
 from podium.common.telemetry import UNSAMPLED
+from podium.scoreboard import caching
 from podium.scoreboard.reader import Held, Reader
 from podium.scoreboard.representations import matches
-from podium.scoreboard.routes import PATH, cache_headers
+from podium.scoreboard.routes import PATH
 from podium.scoreboard.settings import CacheSettings
 
 _QUERY: Final = re.compile(rb"(?:board=([a-z0-9-]{1,63}))?(?:(?:^|&)limit=([1-9][0-9]{0,2}))?")
@@ -34,7 +35,7 @@ class _Answers:
 
     def __init__(self, held: Held, board: str, cache: CacheSettings) -> None:
         headers = [
-            (name.lower().encode(), value.encode()) for name, value in cache_headers(cache, board, held.tag).items()
+            (name.lower().encode(), value.encode()) for name, value in caching.ranking(cache, board, held.tag).items()
         ]
         size = (b"content-length", str(len(held.body)).encode())
         kind = (b"content-type", b"application/json")

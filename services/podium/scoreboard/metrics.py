@@ -33,6 +33,16 @@ PROJECTOR_PENDING = Gauge("podium_projector_pending_messages", "Messages of the 
 PROJECTOR_DEAD_LETTERS = Counter("podium_projector_dead_letters_total", "Messages that failed by themselves")
 PROJECTOR_OUTAGES = Counter("podium_projector_outages_total", "Times the projector paused because a store was away")
 PUBLISHED = Counter("podium_projector_published_total", "Snapshots published")
+PURGES = Counter(
+    "podium_cdn_purges_total",
+    "Calls that purge a board from the CDN, by outcome: purged, failed or unreachable (repeated), refused, no-token",
+    ["outcome"],
+)
+PURGE_SECONDS = Histogram(
+    "podium_cdn_purge_duration_seconds",
+    "From the publication of a top until the CDN confirmed that the board is purged",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+)
 REBUILDS = Counter("podium_projector_rebuilds_total", "Rankings built anew from PostgreSQL", ["reason"])
 REBUILD_SECONDS = Histogram(
     "podium_projector_rebuild_duration_seconds", "One rebuild", buckets=(0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)

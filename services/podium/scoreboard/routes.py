@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from podium.common.problems import FieldError, Problem, documented
 from podium.common.tokens import bearer
+from podium.scoreboard import caching
 from podium.scoreboard.handshake import agent_class
 from podium.scoreboard.models import ScoreboardAnswer, ScoreboardQuery, StandingAnswer, StandingQuery, StreamQuery
 from podium.scoreboard.reader import Reader
@@ -28,20 +29,6 @@ def once_each(request: Request) -> None:
             raise Problem("malformed-request", 400, "the query is not valid", errors=[error])
 
 
-def cache_control(cache: CacheSettings) -> str:
-    """Shared caches keep a page for a moment; browsers always ask again, with the ETag."""
-    return f"public, max-age=0, s-maxage={cache.s_maxage}, stale-while-revalidate={cache.stale_while_revalidate}"
-
-
-def cache_headers(cache: CacheSettings, board: str, tag: str) -> dict[str, str]:
-    """What tells caches all about a page of a board."""
-    return {
-        "ETag": tag,
-        "Cache-Control": cache_control(cache),
-        "Surrogate-Key": f"scoreboard scoreboard-{board}",
-    }
-
-
 def make_router(cache: CacheSettings, reader: Callable[[], Reader], gateway: Callable[[], Gateway]) -> APIRouter:
     """The routes; ``reader`` and ``gateway`` are asked for at each request, for they exist only while the app runs."""
     router = APIRouter(dependencies=[Depends(once_each)])
@@ -52,7 +39,7 @@ def make_router(cache: CacheSettings, reader: Callable[[], Reader], gateway: Cal
         operation_id="getScoreboard",
         response_model=ScoreboardAnswer,
         responses={
-            200: {"description": "The ranking; the headers ETag, Cache-Control and Surrogate-Key tell caches all"},
+            200: {"description": "The ranking; ETag, Cache-Control, Surrogate-Key and Cache-Tag tell caches all"},
             304: {"description": "The representation of If-None-Match is still the present one"},
             **documented(
                 (400, "malformed-request"),
@@ -65,7 +52,7 @@ def make_router(cache: CacheSettings, reader: Callable[[], Reader], gateway: Cal
         query: Annotated[ScoreboardQuery, Query()], if_none_match: Annotated[str | None, Header()] = None
     ) -> Response:
         body, tag = await reader().page(query.board, query.limit)
-        headers = cache_headers(cache, query.board, tag)
+        headers = caching.ranking(cache, query.board, tag)
         if matches(if_none_match, tag):
             return Response(status_code=304, headers=headers)
         return Response(body, media_type="application/json", headers=headers)

@@ -1,23 +1,19 @@
 """HTTP of ended seasons: validate, ask one object, answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Path, Query
 from starlette.responses import Response
 
 from podium.common.problems import documented
+from podium.scoreboard import caching
 from podium.scoreboard.models import Count, SeasonAnswer, SeasonListAnswer, SeasonListQuery, SeasonQuery
 from podium.scoreboard.reader import Reader
 from podium.scoreboard.representations import matches
 from podium.scoreboard.routes import once_each
-from podium.scoreboard.seasons import Answer, SeasonReader
-
-LIST_CACHING: Final = "public, max-age=0, s-maxage=10, stale-while-revalidate=60"
-"""A season may end at any time."""
-
-PAGE_CACHING: Final = "public, max-age=0, s-maxage=300, stale-while-revalidate=300"
-"""Only a ban, or its end, changes the ranking of an ended season; shared caches show it within minutes."""
+from podium.scoreboard.seasons import SeasonReader
+from podium.scoreboard.settings import CacheSettings
 
 SeasonNumber = Annotated[Count, Path(ge=1, le=2**21, description="number of the season, from 1")]
 IfNoneMatch = Annotated[str | None, Header()]
@@ -28,7 +24,7 @@ _NOT_MODIFIED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def make_router(reader: Callable[[], Reader], seasons: Callable[[], SeasonReader]) -> APIRouter:
+def make_router(cache: CacheSettings, reader: Callable[[], Reader], seasons: Callable[[], SeasonReader]) -> APIRouter:
     """The routes; the readers are asked for at each request, for they exist only while the app runs."""
     router = APIRouter(dependencies=[Depends(once_each)])
 
@@ -42,7 +38,8 @@ def make_router(reader: Callable[[], Reader], seasons: Callable[[], SeasonReader
     async def list_seasons(query: Annotated[SeasonListQuery, Query()], if_none_match: IfNoneMatch = None) -> Response:
         """The season that runs, and those that have ended and can still be read, newest first."""
         board = reader().known(query.board)
-        return _respond(await seasons().seasons(board), board, LIST_CACHING, if_none_match)
+        body, tag = await seasons().seasons(board)
+        return _respond(body, caching.season_list(cache, board, tag), if_none_match)
 
     @router.get(
         "/api/v1/scoreboard/seasons/{season}",
@@ -56,15 +53,13 @@ def make_router(reader: Callable[[], Reader], seasons: Callable[[], SeasonReader
     ) -> Response:
         """The ranking as it stood at the season's end, without users who are banned or hidden now."""
         board = reader().known(query.board)
-        return _respond(await seasons().page(board, season, query.limit), board, PAGE_CACHING, if_none_match)
+        body, tag = await seasons().page(board, season, query.limit)
+        return _respond(body, caching.season_page(cache, board, tag), if_none_match)
 
     return router
 
 
-def _respond(answer: Answer, board: str, caching: str, if_none_match: str | None) -> Response:
-    body, tag = answer
-    key = f"scoreboard-seasons scoreboard-seasons-{board}"
-    headers = {"ETag": tag, "Cache-Control": caching, "Surrogate-Key": key}
-    if matches(if_none_match, tag):
+def _respond(body: bytes, headers: Mapping[str, str], if_none_match: str | None) -> Response:
+    if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)

@@ -1,5 +1,8 @@
 """Settings of the scoreboard service and the projector beyond the common groups."""
 
+from pathlib import Path
+from typing import Literal
+
 from pydantic_settings import SettingsConfigDict
 
 from podium.common.settings import SettingsGroup
@@ -38,3 +41,29 @@ class CacheSettings(SettingsGroup):
 
     s_maxage: int = 1
     stale_while_revalidate: int = 5
+    stale_if_error: int = 60
+
+
+PurgeForm = Literal["Signed", "Bearer", "Fastly", "Cloudflare"]
+"""How a purge API wants to be called; see ``podium.scoreboard.projector.purge_request``."""
+
+
+class PurgeSettings(SettingsGroup):
+    """The call that purges a CDN; none is made without an address."""
+
+    model_config = SettingsConfigDict(env_prefix="PODIUM_CDN_PURGE_")
+
+    url: str = ""
+    form: PurgeForm = "Signed"
+    min_interval_seconds: float = 1.0
+    """Least time between two calls for one board, of all projectors together."""
+    token_file: Path | None = None
+    """File with the token; it is read for each call, so a new one needs no restart."""
+
+    def token(self) -> str | None:
+        """The token as it is now; None where there is none that could stand in a header."""
+        try:
+            text = self.token_file.read_text(encoding="ascii").strip() if self.token_file else ""
+        except (OSError, UnicodeDecodeError):
+            return None
+        return text if text and text.isprintable() else None

@@ -313,6 +313,15 @@ class RankingStore:
         async with outage_mapped("published"):
             await self._published(self._redis, self._keys(board)[:1], epoch, version)
 
+    async def claim_purge(self, board: str, seconds: float) -> float:
+        """Take the turn to purge a board from the CDN for so many seconds; answers 0, or how long another has it."""
+        key = f"{Place(board).prefix}purge"
+        async with outage_mapped("purge"):
+            if await self._redis.set(key, b"", nx=True, px=max(1, round(seconds * 1000))):
+                return 0.0
+            left = await self._redis.pttl(key)
+        return max(left, 1) / 1000
+
     async def top_bytes(self, board: str) -> bytes | None:
         """The newest snapshot as JSON, or None before the first."""
         async with outage_mapped("top"):

@@ -57,7 +57,9 @@ async def test_a_letter_keeps_what_the_message_had(analytics: Analytics, bus: Bu
     assert (letter["consumer"], letter["subject"], letter["streamSequence"]) == ("analytics", SCORE_UPDATED, 1)
     assert (letter["traceId"], letter["replays"], letter["size"]) == (TRACE, 0, 8)
     assert letter["time"]
-    found = (await analytics.get(f"{PATH}/{letter['id']}", scope="admin")).json()
+    answer = await analytics.get(f"{PATH}/{letter['id']}", scope="admin")
+    assert answer.headers["cache-control"] == "no-store"
+    found = answer.json()
     assert found["payload"] == "bm90IGpzb24="
     assert found["headers"]["traceparent"] == TRACEPARENT
     assert found["headers"]["Podium-Reason"] == letter["reason"]

@@ -157,6 +157,7 @@ async def test_the_list_is_paged(auth: Auth, engine: AsyncEngine) -> None:
     assert ([user["userId"] for user in first["users"]], first["next"]) == (["u1", "u2"], "u2")
     rest = await auth.http.get("/api/v1/admin/users", params={"limit": 2, "after": "u2"}, headers=admin)
     assert ([user["userId"] for user in rest.json()["users"]], rest.json()["next"]) == (["u3"], None)
+    assert rest.headers["cache-control"] == "no-store"
     bans = await auth.http.get("/api/v1/admin/users", params={"restriction": "ban"}, headers=admin)
     assert [user["userId"] for user in bans.json()["users"]] == ["u1", "u3"]
 

@@ -1,7 +1,6 @@
 """A real gateway: Envoy with the rendered configuration, the rate-limit service, the Redis Cluster, small upstreams."""
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -12,13 +11,13 @@ from typing import Any
 import httpx
 import jwt
 import pytest
-import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from podium_operator.builders import envoy, envoy_routes, ratelimit
 from podium_operator.spec import Security
 from tests.support.apps import run_app
-from tests.support.processes import Process, find_binary, free_ports, scratch_directory
+from tests.support.gateway import envoy_process, ratelimit_process
+from tests.support.processes import Process, free_ports, scratch_directory
 from tests.support.stores import Stores
 
 READS_PER_MINUTE = 30
@@ -92,33 +91,6 @@ def directory() -> Iterator[Path]:
         yield path
 
 
-def start_ratelimit(directory: Path, stores: Stores, ports: list[int]) -> Process:
-    """The rate-limit service with limits of its own on the tests' Redis Cluster."""
-    grpc, http, debug, metrics = ports
-    rules = directory / "runtime" / "ratelimit" / "config"
-    rules.mkdir(parents=True)
-    security = Security.model_validate({"readsPerIPPerMinute": READS_PER_MINUTE, "requestsPerIPPerMinute": 100000})
-    (rules / "limits.yaml").write_text(yaml.safe_dump(ratelimit.limits(security)))
-    settings = stores.redis.settings()
-    password = settings.password.get_secret_value() if settings.password else ""
-    environment = {
-        **ratelimit.environment(str(settings.nodes), str(directory / "runtime")),
-        "REDIS_AUTH": password,
-        "GRPC_PORT": str(grpc),
-        "PORT": str(http),
-        "DEBUG_PORT": str(debug),
-        "PROMETHEUS_ADDR": f"127.0.0.1:{metrics}",
-    }
-    return Process([find_binary("ratelimit")], directory / "ratelimit.log",
-                   lambda: _answers(f"http://127.0.0.1:{http}/healthcheck"), env=environment)  # fmt: skip
-
-
-def _answers(url: str) -> bool:
-    with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(url).status_code == 200
-    return False
-
-
 async def start_gateway(
     directory: Path, stores: Stores, upstream: Upstream, upstream_port: int, collector: Upstream, collector_port: int,
     trusted_proxies: tuple[str, ...] = (), service_port: int | None = None,
@@ -130,10 +102,10 @@ async def start_gateway(
     jwk = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(key.public_key()))
     jwks = directory / "jwks.json"
     jwks.write_text(json.dumps({"keys": [{**jwk, "kid": "test", "alg": "EdDSA", "use": "sig"}]}))
-    port, proxied, internal, admin, *limiter = free_ports(8)
+    port, proxied, internal, admin, grpc, http, debug, metrics = free_ports(8)
     endpoints = dict.fromkeys(envoy_routes.SERVICES, ("127.0.0.1", upstream_port))
     settings = envoy.Settings(
-        endpoints={**endpoints, ratelimit.COMPONENT: ("127.0.0.1", limiter[0])},
+        endpoints={**endpoints, ratelimit.COMPONENT: ("127.0.0.1", grpc)},
         jwks_path=str(jwks),
         fallbacks=dict.fromkeys(envoy_routes.SERVICES, ("127.0.0.1", service_port)) if service_port else {},
         trusted_proxies=trusted_proxies,
@@ -145,15 +117,10 @@ async def start_gateway(
         admin_port=admin,
         address="127.0.0.1",
     )
-    config = directory / "envoy.json"
-    config.write_text(json.dumps(envoy.configuration(settings)))
-    command = [find_binary("envoy"), "-c", str(config), "--disable-hot-restart", "--concurrency", "1", "-l", "warning"]
-    ready = f"http://127.0.0.1:{internal}/healthz/ready"
-    gateway = Gateway(
-        port, proxied, internal, upstream,
-        Process(command, directory / "envoy.log", lambda: _answers(ready)),
-        start_ratelimit(directory, stores, limiter), collector, key,
-    )  # fmt: skip
+    security = Security.model_validate({"readsPerIPPerMinute": READS_PER_MINUTE, "requestsPerIPPerMinute": 100000})
+    limits = ratelimit_process(directory, stores.redis.settings(), security, (grpc, http, debug, metrics))
+    running = envoy_process(directory, settings)
+    gateway = Gateway(port, proxied, internal, upstream, running, limits, collector, key)
     gateway.ratelimit.start()
     gateway.envoy.start()
     # The upstream lives in this process's loop, so waiting must not block it.

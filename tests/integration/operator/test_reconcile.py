@@ -286,6 +286,24 @@ async def test_pausing_alone_stays_ready(world: World) -> None:
     assert (await world.conditions())["Ready"]["status"] == "True"
 
 
+async def test_a_missing_token_of_the_cdn_is_said_and_nothing_else_breaks(world: World) -> None:
+    """The services are rolled out; the token counts as soon as it is there, without another roll-out."""
+    await world.write({"cdn": {"purge": {"url": "https://edge.example/purge", "secretRef": {"name": "edge"}}}})
+    await world.settle()
+    found = await world.conditions()
+    assert found["Ready"]["status"] == "True"
+    assert found["Degraded"]["reason"] == "ConfigurationProblem"
+    assert "cdn.purge: Secret edge does not exist; make it with the key token" in found["Degraded"]["message"]
+    before = (await world.deployment("projector"))["spec"]
+    await world.write_secret("edge", key="abc")
+    await world.step()
+    assert "Secret edge has no key token" in (await world.conditions())["Degraded"]["message"]
+    await world.write_secret("edge", token="abc")
+    await world.step()
+    assert (await world.conditions())["Degraded"]["status"] == "False"
+    assert (await world.deployment("projector"))["spec"] == before
+
+
 async def test_a_missing_client_secret_is_said_and_nothing_else_breaks(world: World) -> None:
     """The condition names it; once it is there, auth gets the hash and rolls."""
     await world.write({"security": {"clients": [CLIENT]}})

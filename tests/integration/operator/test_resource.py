@@ -16,6 +16,7 @@ BEST = {"name": "lap", "operator": "Best"}
 FROM = {"field": "score", "max": 9}
 EXAMPLES = Path(__file__).parents[3] / "examples"
 EXTERNAL = {"secretRef": {"name": "x"}}
+PURGE = {"url": "https://edge.example/purge", "secretRef": {"name": "edge"}}
 ROUTE = {"exposure": "HTTPRoute", "className": "g", "host": "a.example"}
 
 
@@ -76,6 +77,15 @@ async def test_the_examples_are_accepted(world: World, name: str) -> None:
         ({"security": {"accessTokenTTL": "5x"}}, "one unit of s, m, h or d, for example"),
         ({"security": {"refreshTokenTTL": "-5m"}}, "one unit of s, m, h or d, for example"),
         ({"cdn": {"sMaxAge": "0s"}}, "one unit of s, m, h or d, for example"),
+        ({"cdn": {"staleIfError": "forever"}}, "one unit of s, m, h or d, for example"),
+        ({"cdn": {"purge": {"url": PURGE["url"]}}}, "secretRef: Required"),
+        ({"cdn": {"purge": {**PURGE, "url": "edge.example/purge"}}}, "write purge.url as https://host/path"),
+        ({"cdn": {"purge": {**PURGE, "url": "ftp://edge.example/"}}}, "write purge.url as https://host/path"),
+        ({"cdn": {"purge": {**PURGE, "url": "https://me:secret@edge.example/"}}}, "the token belongs into the Secret"),
+        ({"cdn": {"purge": {**PURGE, "url": "https://edge.example:70000/"}}}, "write purge.url as https://host/path"),
+        ({"cdn": {"purge": {**PURGE, "url": "https://edge.example/a b"}}}, "write purge.url as https://host/path"),
+        ({"cdn": {"purge": {**PURGE, "url": "http://api.fastly.com/", "form": "Fastly"}}}, "purge.url with https"),
+        ({"cdn": {"purge": {**PURGE, "form": "Akamai"}}}, 'supported values: "Signed", "Bearer"'),
         ({"redis": {"shards": 2}}, "greater than or equal to 3"),
         ({"observability": {"traceSampleRatio": 2}}, "less than or equal to 1"),
         ({"boards": []}, "at least 1 items"),
@@ -100,6 +110,14 @@ async def test_a_refused_duration_is_not_quoted_as_a_failed_conversion(world: Wo
         await world.write({"security": {"accessTokenTTL": "5x"}})
     assert "conversion" not in str(refused.value)
     assert "24h at most" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://edge.example", "http://varnish.edge:6081/purge", "https://a.b/client/v4/zones/1/purge_cache?x=%20"]
+)
+async def test_where_a_purge_may_go(world: World, url: str) -> None:
+    """Any host and port, with or without a path and a query."""
+    assert await world.write({"cdn": {"purge": {**PURGE, "url": url}}})
 
 
 async def test_points_may_be_taken_away(world: World) -> None:

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from podium.common.health import Health
 from podium.common.settings import JwtSettings, NatsSettings, ProcessSettings, RedisSettings, RulesSettings
 from podium.scoreboard.app import Settings, create_app
-from podium.scoreboard.settings import WatchSettings
+from podium.scoreboard.settings import CacheSettings, WatchSettings
 from podium.scoreboard.watch_protocol import WatchProtocol
 from podium.scoreboard.websocket_protocol import UVICORN_OPTIONS, HandshakeProtocol
 from tests.integration.scoreboard.support import until
@@ -61,6 +61,7 @@ async def running_scoreboard(
     issuer: Issuer,
     *,
     health: Health | None = None,
+    cache: CacheSettings | None = None,
     **watch: Any,
 ) -> AsyncIterator[tuple[RunningApp, FastAPI]]:
     """A scoreboard service with its own port, ready inside the block."""
@@ -72,6 +73,7 @@ async def running_scoreboard(
         jwt=JwtSettings(jwks=issuer.jwks),
         rules=RulesSettings(boards=BOARDS, tiers=TIERS),
         watch=WatchSettings(**watch),
+        cache=cache or CacheSettings(),
     )
     app = create_app(settings, health)
 

@@ -18,6 +18,7 @@ from podium.common.redis import make_redis
 from podium.common.settings import DatabaseSettings, NatsSettings, ProcessSettings, RedisSettings, RulesSettings
 from podium.scoreboard.domain import Ranking, timestamp
 from podium.scoreboard.projector.app import Projector, ProjectorSettings
+from podium.scoreboard.settings import PurgeSettings
 from podium.scoreboard.store import RankingStore
 
 _ADD = text("""
@@ -123,6 +124,7 @@ async def running_projector(
     redis: RedisSettings,
     nats: NatsSettings,
     boards: str = '[{"name":"default"}]',
+    purge: PurgeSettings | None = None,
 ) -> AsyncIterator[Projector]:
     """A projector's loops in this process, ready inside the block."""
     settings = ProjectorSettings(
@@ -131,6 +133,7 @@ async def running_projector(
         redis=redis,
         nats=nats,
         rules=RulesSettings(boards=boards),
+        purge=purge or PurgeSettings(),
     )
     projector = Projector(settings)
     task = asyncio.create_task(projector.run())

@@ -229,6 +229,20 @@ async def test_leases_are_counted_renewed_and_given_back(redis: RedisCluster, re
         await leases.close()
 
 
+async def test_one_at_a_time_has_the_turn_to_purge_a_board(redis: RedisCluster) -> None:
+    """Who comes later is told how long to wait; another board has a turn of its own, and a turn ends by itself."""
+    one, other = RankingStore(redis), RankingStore(redis)
+    assert await one.claim_purge("default", 0.3) == 0
+    left = await other.claim_purge("default", 0.3)
+    assert 0 < left <= 0.3
+    assert await other.claim_purge("weekly", 0.3) == 0
+
+    async def has_it() -> bool:
+        return await other.claim_purge("default", 0.3) == 0
+
+    await until(has_it, "the turn is over")
+
+
 async def test_a_wrong_key_is_answered_like_an_outage(redis: RedisCluster, redis_settings: RedisSettings) -> None:
     """Whoever asks for a lease gets an answer, whatever Redis says."""
     leases = LeaseStore(redis, redis_settings.password.get_secret_value() or None)

@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -16,6 +18,7 @@ const answerTimeout = 30 * time.Second
 type answer struct {
 	status     int
 	retryAfter bool
+	shown      version
 }
 
 // connection is one keep-alive connection. It is made again after a failure or when the server closes it.
@@ -25,6 +28,7 @@ type connection struct {
 	reader  *bufio.Reader
 	buffer  []byte
 	etag    string
+	body    []byte
 }
 
 func (c *connection) exchange(requests *requests) (answer, error) {
@@ -41,7 +45,7 @@ func (c *connection) exchange(requests *requests) (answer, error) {
 		c.close()
 		return answer{}, err
 	}
-	got, keep, err := c.read()
+	got, keep, err := c.read(requests.config.ShowVersions)
 	if err != nil || !keep {
 		c.close()
 	}
@@ -55,8 +59,9 @@ func (c *connection) close() {
 	}
 }
 
-// read takes one response off the connection; only bodies with a Content-Length are understood.
-func (c *connection) read() (answer, bool, error) {
+// read takes one response off the connection, and looks at its body if asked to; only bodies with a Content-Length are
+// understood.
+func (c *connection) read(look bool) (answer, bool, error) {
 	line, err := c.reader.ReadSlice('\n')
 	if err != nil {
 		return answer{}, false, err
@@ -100,6 +105,13 @@ func (c *connection) read() (answer, bool, error) {
 	}
 	if length < 0 {
 		return answer{}, false, errors.New("a response without Content-Length")
+	}
+	if look && status == 200 {
+		c.body = slices.Grow(c.body[:0], length)[:length]
+		if _, err = io.ReadFull(c.reader, c.body); err == nil {
+			got.shown, err = versionOf(c.body)
+		}
+		return got, keep, err
 	}
 	_, err = c.reader.Discard(length)
 	return got, keep, err

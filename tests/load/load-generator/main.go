@@ -25,6 +25,8 @@ type Config struct {
 	// ReadPath makes it a load of GETs of this path; with Conditional each carries the last ETag in If-None-Match.
 	ReadPath    string `json:"readPath"`
 	Conditional bool   `json:"conditional"`
+	// ShowVersions reports which versions of a board the answers showed, and until when.
+	ShowVersions bool `json:"showVersions"`
 
 	// Users send in turn, in a shuffled order: user i has the number FirstUser + i*Stride.
 	Users     int    `json:"users"`

@@ -16,6 +16,13 @@ type results struct {
 	errors     map[string]int
 	retryAfter int
 	seconds    []Second
+	shown      map[version]showing
+}
+
+// showing is what one connection saw of a version.
+type showing struct {
+	answers int
+	last    time.Time
 }
 
 // Second is what happened to the requests answered within one second of the run.
@@ -26,26 +33,27 @@ type Second struct {
 
 // Report is the result of a run. Latencies are milliseconds; "accepted" are answers 200 and 304.
 type Report struct {
-	Seconds           float64        `json:"seconds"`
-	Accepted          int            `json:"accepted"`
-	RequestsPerSecond float64        `json:"requestsPerSecond"`
-	P50Ms             float64        `json:"p50Ms"`
-	P99Ms             float64        `json:"p99Ms"`
-	MaxMs             float64        `json:"maxMs"`
-	RefusedP99Ms      float64        `json:"refusedP99Ms"`
+	Seconds           float64 `json:"seconds"`
+	Accepted          int     `json:"accepted"`
+	RequestsPerSecond float64 `json:"requestsPerSecond"`
+	P50Ms             float64 `json:"p50Ms"`
+	P99Ms             float64 `json:"p99Ms"`
+	MaxMs             float64 `json:"maxMs"`
+	RefusedP99Ms      float64 `json:"refusedP99Ms"`
 	// LateP99Ms is how long after its time a request was begun: by the generator's own delays, and for want of a free connection.
-	LateP99Ms         float64        `json:"lateP99Ms"`
-	Statuses          map[string]int `json:"statuses"`
-	Errors            map[string]int `json:"errors"`
+	LateP99Ms float64        `json:"lateP99Ms"`
+	Statuses  map[string]int `json:"statuses"`
+	Errors    map[string]int `json:"errors"`
 	// RetryAfter counts the answers that carry Retry-After.
 	RetryAfter int      `json:"retryAfter"`
 	Timeline   []Second `json:"timeline"`
 	// CPUSeconds is the generator's own, to show that it was not the bottleneck.
 	CPUSeconds float64 `json:"cpuSeconds"`
+	Shown      []Shown `json:"shown"`
 }
 
 func newResults(begin time.Time) results {
-	return results{begin: begin, statuses: map[int]int{}, errors: map[string]int{}}
+	return results{begin: begin, statuses: map[int]int{}, errors: map[string]int{}, shown: map[version]showing{}}
 }
 
 func (r *results) add(got answer, err error, intended, begun, now time.Time) {
@@ -56,6 +64,9 @@ func (r *results) add(got answer, err error, intended, begun, now time.Time) {
 	r.statuses[got.status]++
 	if got.retryAfter {
 		r.retryAfter++
+	}
+	if got.shown != (version{}) {
+		r.shown[got.shown] = showing{r.shown[got.shown].answers + 1, now}
 	}
 	r.late = append(r.late, begun.Sub(intended))
 	second := int(now.Sub(r.begin) / time.Second)
@@ -93,6 +104,7 @@ func report(workers []*worker, seconds, cpu float64) Report {
 			made.Timeline[i].Refused += second.Refused
 		}
 	}
+	made.Shown = shownBy(workers)
 	slices.Sort(accepted)
 	slices.Sort(refused)
 	slices.Sort(late)

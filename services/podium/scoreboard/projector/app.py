@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from nats.aio.msg import Msg
+from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
 from podium.common.application import make_app
@@ -27,9 +28,10 @@ from podium.scoreboard.projector.boards import Boards
 from podium.scoreboard.projector.consumer import Consumer
 from podium.scoreboard.projector.drift import DriftCheck, Pipeline
 from podium.scoreboard.projector.publisher import Publisher
+from podium.scoreboard.projector.purge import purging
 from podium.scoreboard.projector.rebuild import Rebuilder
 from podium.scoreboard.projector.source import ScoreSource
-from podium.scoreboard.settings import ProjectionSettings
+from podium.scoreboard.settings import ProjectionSettings, PurgeSettings
 from podium.scoreboard.store import RankingStore
 
 LOOK_SECONDS = 1.0
@@ -57,6 +59,7 @@ class ProjectorSettings:
     nats: NatsSettings = field(default_factory=NatsSettings)
     rules: RulesSettings = field(default_factory=RulesSettings)
     projection: ProjectionSettings = field(default_factory=ProjectionSettings)
+    purge: PurgeSettings = field(default_factory=PurgeSettings)
 
 
 class Projector:
@@ -85,41 +88,47 @@ class Projector:
     async def run(self) -> None:
         """Project until cancelled; stores that are away are waited for."""
         settings = self._settings
-        writer = f"{settings.process.pod}-{secrets.token_hex(4)}"
+        identity = f"podium/{settings.process.namespace}/{settings.process.name}"
         redis = make_redis(settings.redis)
         source = ScoreSource(settings.database)
         bus = await connect(settings.nats, f"podium-projector {settings.process.pod}")
         try:
             store = RankingStore(redis)
-            publisher = Publisher(bus, store)
-            self._boards = boards = Boards(
-                self._configured,
-                store,
-                source,
-                publisher,
-                Rebuilder(source, store, writer),
-                DriftCheck(source, AuditStore(redis), Pipeline(source, bus).passed),
-                writer,
-            )
-            self._consumer = Consumer(bus, boards)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    loops: list[Coroutine[Any, Any, None]] = [
-                        self._look(boards, bus),
-                        self._check_drift(boards),
-                        self._listen(boards, bus),
-                        publisher.run(),
-                        self._consumer.run(),
-                    ]
-                    for loop in loops:
-                        group.create_task(loop)
-            finally:
-                await boards.close()
-                await publisher.settle()
+            async with purging(settings.purge, identity, store.claim_purge) as purge:
+                await self._project(bus, redis, source, store, Publisher(bus, store, purge))
         finally:
             await bus.close()
             await source.close()
             await redis.aclose()
+
+    async def _project(
+        self, bus: Bus, redis: RedisCluster, source: ScoreSource, store: RankingStore, publisher: Publisher
+    ) -> None:
+        writer = f"{self._settings.process.pod}-{secrets.token_hex(4)}"
+        self._boards = boards = Boards(
+            self._configured,
+            store,
+            source,
+            publisher,
+            Rebuilder(source, store, writer),
+            DriftCheck(source, AuditStore(redis), Pipeline(source, bus).passed),
+            writer,
+        )
+        self._consumer = Consumer(bus, boards)
+        try:
+            async with asyncio.TaskGroup() as group:
+                loops: list[Coroutine[Any, Any, None]] = [
+                    self._look(boards, bus),
+                    self._check_drift(boards),
+                    self._listen(boards, bus),
+                    publisher.run(),
+                    self._consumer.run(),
+                ]
+                for loop in loops:
+                    group.create_task(loop)
+        finally:
+            await boards.close()
+            await publisher.settle()
 
     async def _look(self, boards: Boards, bus: Bus) -> None:
         while True:

@@ -1,6 +1,7 @@
 """Tell the watchers' pods of new tops, and note in Redis what was told, so that another projector can catch up."""
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -18,11 +19,15 @@ _log = structlog.get_logger("podium.projector.publisher")
 
 
 class Publisher:
-    """Publishes at once; confirms and marks in the background, many versions with one round trip."""
+    """Publishes at once; confirms and marks in the background, many versions with one round trip.
 
-    def __init__(self, bus: Bus, store: RankingStore) -> None:
+    ``on_published`` gets board, epoch and version of each top that was sent; it must return at once.
+    """
+
+    def __init__(self, bus: Bus, store: RankingStore, on_published: Callable[[str, int, int], None]) -> None:
         self._bus = bus
         self._store = store
+        self._on_published = on_published
         self._unmarked: dict[str, tuple[int, int]] = {}
         self._wake = asyncio.Event()
 
@@ -34,6 +39,7 @@ class Publisher:
             _log.warning("a top could not be published", board=board, error=type(error).__name__)
             return
         PUBLISHED.inc()
+        self._on_published(board, epoch, version)
         self._unmarked[board] = max(self._unmarked.get(board, (0, 0)), (epoch, version))
         self._wake.set()
 
