@@ -174,7 +174,7 @@ class Connection(Watcher, asyncio.Protocol):
             return  # the library answers pings and closes
         self._fragments += event.data
         if event.fin:
-            (opcode, *_), data, self._fragments = self._fragments, bytes(self._fragments[1:]), None
+            opcode, data, self._fragments = self._fragments[0], bytes(self._fragments[1:]), None
             if is_too_fast(self._due, now):
                 self._service.refuse(self)
             else:
