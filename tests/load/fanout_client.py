@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -53,7 +53,8 @@ class Returns:
     """Connections that were lost, and came back.
 
     ``away`` are not back yet; ``lost`` counts reasons, ``failures`` attempts in vain; ``most_in_a_second`` is the peak
-    of returns, ``seconds`` lie between the first and the last, ``gap`` is how long a connection had none.
+    of returns, ``seconds`` lie between the first and the last, ``gap`` is how long a connection had none. ``timeline``
+    has, for each second, how many were lost and how many came back.
     """
 
     count: int
@@ -64,6 +65,7 @@ class Returns:
     most_in_a_second: int
     seconds: float
     gap: Quantiles
+    timeline: Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,7 @@ def _returns(found: Mapping[str, Any] | None) -> Returns | None:
         most_in_a_second=found["mostInASecond"],
         seconds=found["seconds"],
         gap=_quantiles(found["gap"]),
+        timeline=[(lost, back) for lost, back in found["timeline"]],
     )
 
 

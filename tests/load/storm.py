@@ -181,6 +181,8 @@ async def measure(instance: Instance, options: argparse.Namespace) -> list[Row]:
                 returns = report.returns
                 assert returns is not None
                 say(f"lost: {dict(returns.lost)}; in vain: {dict(returns.failures)}; faults: {dict(report.faults)}")
+                if returns.count:
+                    say("lost and back in each second: " + " ".join(f"{one}/{two}" for one, two in returns.timeline))
             await watchers.disconnect()
         finally:
             playing.cancel()

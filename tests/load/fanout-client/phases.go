@@ -72,7 +72,7 @@ func (l *Listeners) end(age Age, timeout time.Duration) Report {
 	}
 	var returns *Returns
 	if l.returning != nil {
-		told := l.returning.report()
+		told := l.returning.report(l.since)
 		returns, complete = &told, complete && told.Away == 0
 	}
 	return Report{

@@ -17,7 +17,8 @@ type returning struct {
 	targets []netip.AddrPort
 	// slots bounds the handshakes under way.
 	slots chan struct{}
-	// opened are the times of all successful returns, gaps how long each connection was without a snapshot.
+	// lostAt and opened are the times of all losses and returns, gaps how long each connection was without a snapshot.
+	lostAt   []time.Time
 	opened   []time.Time
 	gaps     []time.Duration
 	failures map[string]int
@@ -42,6 +43,8 @@ type Returns struct {
 	// Seconds lie between the first return and the last; Gap is how long a connection had none.
 	Seconds float64   `json:"seconds"`
 	Gap     Quantiles `json:"gap"`
+	// Timeline has, for each second since `begin`, how many were lost and how many came back.
+	Timeline [][2]int `json:"timeline"`
 }
 
 const (
@@ -50,11 +53,12 @@ const (
 )
 
 func (r *returning) reset() {
+	r.lostAt = r.lostAt[:0]
 	r.opened, r.gaps, r.awayMost = r.opened[:0], r.gaps[:0], len(r.away)
 	r.failures, r.lost = map[string]int{}, map[string]int{}
 }
 
-func (r *returning) report() Returns {
+func (r *returning) report(since time.Time) Returns {
 	made := Returns{
 		Count: len(r.opened), Away: len(r.away), AwayMost: r.awayMost, Lost: r.lost, Failures: r.failures, Gap: quantiles(r.gaps),
 	}
@@ -68,6 +72,12 @@ func (r *returning) report() Returns {
 	if made.Count > 0 {
 		made.Seconds = r.opened[made.Count-1].Sub(r.opened[0]).Seconds()
 	}
+	made.Timeline = make([][2]int, int(time.Since(since).Seconds())+1)
+	for which, moments := range [][]time.Time{r.lostAt, r.opened} {
+		for _, moment := range moments {
+			made.Timeline[int(moment.Sub(since).Seconds())][which]++
+		}
+	}
 	return made
 }
 
@@ -76,6 +86,7 @@ func (l *Listeners) comeBack(age Age, why string, pause time.Duration) {
 	r := l.returning
 	kind, _, _ := strings.Cut(why, " {")
 	r.lost[kind]++
+	r.lostAt = append(r.lostAt, time.Now())
 	before := &past{age, time.Now(), r}
 	r.away[before] = true
 	r.awayMost = max(r.awayMost, len(r.away))

@@ -146,10 +146,9 @@ def test_a_report_is_read_from_the_clients_json() -> None:
     answer = {**counts, **rest, "delivery": quantiles, "returns": None}
     assert report_of(json.loads(json.dumps(answer))) == REPORT
     returns = {"count": 5, "away": 1, "awayMost": 6, "lost": {"cut": 6}, "failures": {"503": 2}, "mostInASecond": 4}
-    told = report_of(
-        json.loads(json.dumps({**answer, "returns": {**returns, "seconds": 1.5, "gap": quantiles}}))
-    ).returns
-    assert told == Returns(5, 1, 6, {"cut": 6}, {"503": 2}, 4, 1.5, Quantiles(1.0, 2.0, 3.0))
+    returned = {**returns, "seconds": 1.5, "gap": quantiles, "timeline": [[6, 1], [0, 4]]}
+    told = report_of(json.loads(json.dumps({**answer, "returns": returned}))).returns
+    assert told == Returns(5, 1, 6, {"cut": 6}, {"503": 2}, 4, 1.5, Quantiles(1.0, 2.0, 3.0), [(6, 1), (0, 4)])
 
 
 def test_the_command_line() -> None:
