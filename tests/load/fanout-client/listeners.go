@@ -35,12 +35,14 @@ type Listeners struct {
 	connections map[int]*connection // by descriptor
 	leaving     bool
 	journal     journal
-	faults      map[string]int
-	heartbeats  int
-	pings       int
-	since       time.Time
-	cpuBefore   float64
-	returning   *returning // nil: a lost connection is a fault and stays lost
+	// before is the newest snapshot that any connection had when the measurement began.
+	before     Age
+	faults     map[string]int
+	heartbeats int
+	pings      int
+	since      time.Time
+	cpuBefore  float64
+	returning  *returning // nil: a lost connection is a fault and stays lost
 }
 
 func newListeners() (*Listeners, error) {
@@ -155,6 +157,10 @@ func (l *Listeners) message(from *connection, message []byte, now time.Time) {
 	case "snapshot":
 		age := Age{found.Epoch, found.Version}
 		place, known := l.journal.place(age)
+		if !known && !age.newerThan(l.before) {
+			l.old(from, age, now)
+			return
+		}
 		if !known {
 			l.journal.add(place, age, message, found.LastUpdated, now, l.ahead(age))
 		} else if !bytes.Equal(l.journal.broadcasts[place].message, message) {
@@ -165,6 +171,20 @@ func (l *Listeners) message(from *connection, message []byte, now time.Time) {
 		l.heartbeats++
 	case "error", "unreadable":
 		l.fault(kind + ": " + string(message))
+	}
+}
+
+// old takes a snapshot from before the measurement: a connection that is new, that came back, or that was behind gets it.
+func (l *Listeners) old(from *connection, age Age, now time.Time) {
+	back := from.returned
+	if from.age.newerThan(age) || back == nil && from.age == age {
+		l.fault("a snapshot that is not newer than the one before")
+		return
+	}
+	from.age = age
+	if back != nil {
+		from.returned = nil
+		back.with.gaps = append(back.with.gaps, now.Sub(back.lost))
 	}
 }
 

@@ -49,6 +49,11 @@ func (l *Listeners) begin() Begun {
 	defer l.lock.Unlock()
 	// The space of the last measurement is used again, so that none grows while the next one runs.
 	l.journal = journal{latencies: l.journal.latencies[:0]}
+	for _, each := range l.connections {
+		if each.age.newerThan(l.before) {
+			l.before = each.age
+		}
+	}
 	l.faults, l.heartbeats, l.pings = map[string]int{}, 0, 0
 	l.since, l.cpuBefore = time.Now(), cpuSeconds()
 	if l.returning != nil {
