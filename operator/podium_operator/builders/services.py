@@ -37,8 +37,8 @@ PYTHON = "/opt/podium/bin/python"
 ENDPOINT_GRACE_SECONDS = 5
 """A pod that goes away still serves this long, until every proxy has taken its address out."""
 
-TERMINATION_SECONDS = 45
-"""Longer than the grace above, the drain of WebSockets and the last requests together."""
+TERMINATION_SECONDS = 115
+"""Longer than the grace above, the longest drain of WebSockets and the last requests together."""
 
 PROGRESS_DEADLINE_SECONDS = 180
 """A roll-out that makes no step for this long has failed and is taken back."""
@@ -55,14 +55,14 @@ CONNECTIONS_BEHAVIOR: JSON = {
     "scaleDown": {
         "stabilizationWindowSeconds": 300,
         "policies": [
-            {"type": "Pods", "value": 1, "periodSeconds": 60},
-            {"type": "Percent", "value": 10, "periodSeconds": 60},
+            {"type": "Pods", "value": 1, "periodSeconds": 120},
+            {"type": "Percent", "value": 10, "periodSeconds": 120},
         ],
         "selectPolicy": "Max",
     },
 }
 """How fast the number of pods with connections may change. Up at once. Down after five quiet minutes, and then by a
-pod (of many, a tenth) in a minute, longer than its drain: each one that goes sends its watchers to the others."""
+pod (of many, a tenth) in two minutes, longer than its drain: each one that goes sends its watchers to the others."""
 
 STORE_PORTS = {"postgres": 5432, "redis": 6379, "nats": 4222}
 

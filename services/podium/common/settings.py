@@ -61,7 +61,8 @@ class ProcessSettings(SettingsGroup):
     host: str = "0.0.0.0"
     port: int = 8080
     log_level: str = "info"
-    drain_seconds: float = 10.0
+    drain_seconds: float = 90.0
+    """Longest time that the clients are given to go when the process is to end."""
 
 
 class DatabaseSettings(SettingsGroup):

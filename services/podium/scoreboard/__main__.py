@@ -16,7 +16,7 @@ def main() -> None:
         "scoreboard",
         settings.process,
         lambda: create_app(settings, health),
-        lambda app: drain(app, health, settings.process.drain_seconds),
+        lambda app: drain(app, health, settings.process.drain_seconds, settings.watch.drain_closes_per_second),
         http=WatchProtocol,
         ws=HandshakeProtocol,
         **UVICORN_OPTIONS,

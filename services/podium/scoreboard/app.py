@@ -173,12 +173,12 @@ def _report(task: asyncio.Task[None]) -> None:
         _log.error("a loop has ended", loop=task.get_name(), exc_info=error)
 
 
-async def drain(app: FastAPI, health: Health, seconds: float) -> None:
-    """Go out of the Service first, then send the watchers away over the rest of ``seconds``."""
+async def drain(app: FastAPI, health: Health, seconds: float, per_second: float) -> None:
+    """Go out of the Service first, then send ``per_second`` watchers away in a second, all within ``seconds``."""
     health.draining = True
     grace = min(ENDPOINT_REMOVAL_SECONDS, seconds / 4)
     await asyncio.sleep(grace)
-    await app.state.runtime.keeper.drain(max(0.0, seconds - 2 * grace))
+    await app.state.runtime.keeper.drain(max(0.0, seconds - 2 * grace), per_second)
     await asyncio.sleep(grace)  # the last close frames are answered
 
 

@@ -119,12 +119,17 @@ class Keeper:
             for watcher in list(self._expiring.get(second, ())):
                 self.close(watcher, TOKEN_EXPIRED, "the token expired")
 
-    async def drain(self, seconds: float) -> None:
-        """Send all watchers away, spread over ``seconds``, each with a time of its own after which to come back."""
+    async def drain(self, seconds: float, per_second: float) -> None:
+        """Send all watchers away, each with a time of its own after which to come back.
+
+        ``per_second`` of them go in a second, so that the others can take them in as they come; more only where the
+        last one would otherwise be left after ``seconds``.
+        """
         self.draining = True
         watchers = list(self.hub.watchers)
         random.shuffle(watchers)
-        _log.info("sending watchers away", watchers=len(watchers), seconds=seconds)
+        seconds = min(seconds, len(watchers) / per_second)
+        _log.info("sending watchers away", watchers=len(watchers), seconds=round(seconds, 1))
         started = time.monotonic()
         for position, watcher in enumerate(watchers):
             wait = started + seconds * position / len(watchers) - time.monotonic()

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from podium.common.settings import SettingsGroup
@@ -19,6 +20,9 @@ class WatchSettings(SettingsGroup):
     ws_max_message_bytes: int = 4096
     ws_slow_seconds: float = 10.0
     """How long a connection may take no byte of what waits for it before it is dropped."""
+    drain_closes_per_second: float = Field(default=150.0, gt=0)
+    """How many watchers a pod that goes sends away in a second, or more if they could not all be gone in the time for
+    it: in a roll-out some pods go at once, and the gateway and those that stay take all of them in beside their work."""
     max_connections: int = 20_000
     """Of one pod; fewer where its process may not open so many files."""
     max_connections_per_user: int = 5

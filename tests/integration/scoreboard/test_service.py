@@ -334,7 +334,7 @@ async def test_a_drain_sends_everyone_away(start: Start) -> None:
     health = Health()
     pod, app = await start(health=health)
     async with watching(pod) as one, watching(pod) as two:
-        draining = asyncio.create_task(drain(app, health, 1.0))
+        draining = asyncio.create_task(drain(app, health, 1.0, per_second=150.0))
         for connection in (one, two):
             code, reason = await close_of(connection)
             assert code == 1001

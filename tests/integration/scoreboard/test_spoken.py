@@ -112,7 +112,7 @@ End = Callable[[Scene, ClientConnection], Awaitable[object]]
 
 
 async def _drain(scene: Scene, _: ClientConnection) -> None:
-    await drain(scene.app, scene.health, 0.4)
+    await drain(scene.app, scene.health, 0.4, per_second=150.0)
 
 
 async def _break_the_protocol(_: Scene, connection: ClientConnection) -> None:

@@ -112,6 +112,20 @@ async def test_a_drain_closes_everyone(watchers: int) -> None:
     """Each with 1001 and a time to come back."""
     all_of_them = [Listed() for _ in range(watchers)]
     keeper = _keeper(*all_of_them)
-    await keeper.drain(0.05)
+    await keeper.drain(0.05, per_second=100.0)
     assert all(one.closed and one.closed[0] == 1001 and "retryAfterMs" in one.closed[1] for one in all_of_them)
     assert len(keeper.hub) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "per_second", "expected"),
+    [(10.0, 200.0, 0.1), (0.1, 1.0, 0.1)],
+    ids=["as many a second as said", "more, where the time is short"],
+)
+async def test_a_drain_has_its_pace(seconds: float, per_second: float, expected: float) -> None:
+    """The last watcher goes when it is due: neither at once nor after the time is over."""
+    keeper = _keeper(*(Listed() for _ in range(20)))
+    started = time.monotonic()
+    await keeper.drain(seconds, per_second)
+    # The nineteenth interval is the last; timers are up to 5 ms early, and late on a busy machine.
+    assert expected * 0.95 - 0.006 <= time.monotonic() - started < 5.0
