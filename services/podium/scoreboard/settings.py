@@ -22,7 +22,7 @@ class WatchSettings(SettingsGroup):
     """How long a connection may take no byte of what waits for it before it is dropped."""
     drain_closes_per_second: float = Field(default=150.0, gt=0)
     """How many watchers a pod that goes sends away in a second, or more if they could not all be gone in the time for
-    it: in a roll-out some pods go at once, and the gateway and those that stay take all of them in beside their work."""
+    it: in a roll-out some pods go at once, and the gateway and those that stay take them in beside their work."""
     max_connections: int = 20_000
     """Of one pod; fewer where its process may not open so many files."""
     max_connections_per_user: int = 5
