@@ -121,7 +121,7 @@ class FanoutClient:
             "addresses": [target.address],
             "path": target.path,
             "subprotocol": "podium.v1",
-            "sources": sources(connections),
+            "sources": sources(connections, target.address),
             "connections": connections,
             "perSecond": per_second,
             "atOnce": at_once,
@@ -181,8 +181,11 @@ async def running_client() -> AsyncIterator[FanoutClient]:
         await process.wait()
 
 
-def sources(connections: int) -> list[str]:
-    """The local addresses that so many connections to one address of the loopback network need."""
+def sources(connections: int, address: str) -> list[str]:
+    """The local addresses that so many connections to one address (``host:port``) need; none where it is the system's
+    choice: only the loopback network has as many as one likes."""
+    if not address.startswith("127."):
+        return []
     return [f"127.0.0.{number + 1}" for number in range(-(-connections // CONNECTIONS_PER_SOURCE))]
 
 

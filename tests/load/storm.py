@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
-from urllib.parse import urlsplit
 
 from podium_dev.console import StageError, report_failure, say, stage
 from tests.chaos.limits import lifted
@@ -153,7 +152,8 @@ def row_of(name: str, report: Report, readiness: Readiness) -> Row:
 
 async def measure(instance: Instance, options: argparse.Namespace) -> list[Row]:
     """All phases."""
-    address = urlsplit(instance.ws_url).netloc
+    address = instance.gateway_address()
+    say(f"the gateway is at {address}")
     rows: list[Row] = []
     async with Client(instance.url, instance.client_id, instance.client_secret) as client, running_client() as watchers:
         crowd = Crowd(client, Pace(STARS, STARS / CHANGES_PER_SECOND), "chaos")

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import tempfile
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[2]
 """The repository's root."""
@@ -94,6 +96,19 @@ class Instance:
         except TimeoutError:
             conditions = self.scoreboard()["status"]["conditions"]
             raise TimeoutError(f"not settled after {seconds} s: {json.dumps(conditions, indent=1)}") from None
+
+    def gateway_address(self) -> str:
+        """``host:port`` of the gateway's Service where this machine has a way to it, else of the published address.
+
+        The published address of a local cluster is a small proxy for development, which load would measure as well.
+        """
+        service = self.get("service", f"{self.name}-gateway")["spec"]
+        port = next(each["port"] for each in service["ports"] if each["name"] == "http")
+        try:
+            with socket.create_connection((service["clusterIP"], port), timeout=2):
+                return f"{service['clusterIP']}:{port}"
+        except OSError:
+            return urlsplit(self.ws_url).netloc
 
     @contextlib.contextmanager
     def port_forward(self, target: str, port: int = 8080) -> Iterator[int]:

@@ -136,7 +136,7 @@ class Keeper:
             if wait > 0.005:
                 await asyncio.sleep(wait)
             if watcher in self.hub.watchers:
-                retry = random.randrange(100, 2000)  # noqa: S311 - spreads load, guards nothing
+                retry = random.randrange(100, 1000)  # noqa: S311 - spreads load, guards nothing
                 self.close(watcher, GOING_AWAY, f'{{"retryAfterMs":{retry}}}', retry)
         for watcher in list(self.hub.watchers):  # those that were let in before the listener knew
             self.close(watcher, GOING_AWAY, '{"retryAfterMs":500}', 500)

@@ -134,8 +134,9 @@ def test_the_rate_keeps_the_deliveries() -> None:
 
 def test_one_local_address_is_enough_until_its_ports_are_used_up() -> None:
     """Each further one is of the loopback network."""
-    assert sources(CONNECTIONS_PER_SOURCE) == ["127.0.0.1"]
-    assert sources(2 * CONNECTIONS_PER_SOURCE + 1) == ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+    assert sources(CONNECTIONS_PER_SOURCE, "127.0.0.1:80") == ["127.0.0.1"]
+    assert sources(CONNECTIONS_PER_SOURCE + 1, "10.0.0.1:80") == []
+    assert sources(2 * CONNECTIONS_PER_SOURCE + 1, "127.0.0.1:80") == ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
 
 
 def test_a_report_is_read_from_the_clients_json() -> None:
