@@ -24,7 +24,7 @@ ANSWER_SECONDS: Final = 1.0
 _log = structlog.get_logger("podium.scoreboard.leases")
 
 Answer: TypeAlias = Callable[[bool | None], None]
-"""Is told whether a lease was granted; None where Redis did not say."""
+"""Is told whether a lease was granted, or renewed; None where Redis did not say."""
 
 
 class _Ask:
@@ -46,8 +46,6 @@ class LeaseStore:
 
     SECONDS: Final = 30
     """How long a lease lasts; pods renew theirs well before."""
-
-    RENEWED_PER_CALL: Final = 500
 
     _lease = Script("lease", shared=False)
     _renew = Script("renew", shared=False)
@@ -75,12 +73,11 @@ class LeaseStore:
         by_library = cast(Callable[[], Awaitable[Any]], partial(self._redis.zrem, key, connection))
         self._ask(_Ask(key.encode(), text, by_library))
 
-    async def renew(self, key: str, connections: Sequence[str]) -> None:
-        """Renew leases under ``key``, lost ones included. Raises StoreUnavailable("redis")."""
-        async with outage_mapped("renew"):
-            for start in range(0, len(connections), self.RENEWED_PER_CALL):
-                part = connections[start : start + self.RENEWED_PER_CALL]
-                await self._renew(self._redis, [key], self.SECONDS, *part)
+    def renew(self, key: str, connections: Sequence[str], answer: Answer) -> None:
+        """Renew some leases under ``key``, lost ones included; ``answer`` is called later."""
+        arguments = (str(self.SECONDS), *connections)
+        text = command(b"EVALSHA", self._renew.digest, b"1", key.encode(), *map(str.encode, arguments))
+        self._ask(_Ask(key.encode(), text, partial(self._renew, self._redis, [key], *arguments), answer))
 
     async def close(self) -> None:
         """Wait for what is under way, a moment at most, and close the connections."""

@@ -8,14 +8,13 @@ import asyncio
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
 from podium.common.loops import heed_cancellation
-from podium.common.problems import StoreUnavailable
 from podium.scoreboard.lease_store import LeaseStore
 
 RENEW_SECONDS = 10.0
@@ -24,7 +23,11 @@ RENEW_SECONDS = 10.0
 AWAY_SECONDS = 2.0
 """How long Redis is not asked again after it gave no answer: handshakes must not wait one after another."""
 
-RENEWALS_AT_ONCE = 16
+RENEWAL_TURNS = 40
+"""Into how many turns a round of renewals is split: broadcasts wait for none of them."""
+
+RENEWED_TOGETHER = 50
+"""Leases of one key that are renewed by one command."""
 
 _log = structlog.get_logger("podium.scoreboard.leases")
 
@@ -147,25 +150,43 @@ class Limiter:
         """Renew all leases for ever."""
         while True:
             heed_cancellation()
-            await asyncio.sleep(RENEW_SECONDS)
-            await self.renew()
+            await self.renew(over_seconds=RENEW_SECONDS)
 
-    async def renew(self) -> None:
-        """Renew all leases once."""
-        slots = asyncio.Semaphore(RENEWALS_AT_ONCE)
-        held = [(key, tuple(connections)) for key, connections in self._held.items() if connections]
+    async def renew(self, over_seconds: float = 0.0) -> None:
+        """Renew all leases once, in turns that are spread over some seconds."""
+        parts = [
+            (key, connections)
+            for key, held in self._held.items()
+            for connections in _parts(sorted(held), RENEWED_TOGETHER)
+        ]
+        turns = min(RENEWAL_TURNS, len(parts)) or 1
+        answers: list[asyncio.Future[bool]] = []
+        for turn in range(turns):
+            answers += [self._renewed(key, connections) for key, connections in parts[turn::turns]]
+            await asyncio.sleep(over_seconds / turns)
+        failed = (await asyncio.gather(*answers)).count(False)
+        if failed:
+            _log.warning("leases could not be renewed", failed=failed, of=len(answers))
 
-        async def one(key: str, connections: Sequence[str]) -> bool:
-            async with slots:
-                try:
-                    await self._store.renew(key, connections)
-                except StoreUnavailable:
-                    return False
-            # Closed while the call was on its way: the release came first, and this brought it back.
-            for gone in set(connections) - self._held.get(key, set()):
+    def _renewed(self, key: str, connections: Sequence[str]) -> "asyncio.Future[bool]":
+        """Renew leases of one key; whether Redis did."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        renewing = [one for one in connections if one in self._held.get(key, ())]
+
+        def answered(renewed: bool | None) -> None:
+            # Closed while the command was on its way: the release came first, and this brought it back.
+            for gone in set(renewing) - self._held.get(key, set()):
                 self.release(Lease(gone, (key,)))
-            return True
+            if not done.done():
+                done.set_result(renewed is not None)
 
-        done = await asyncio.gather(*(one(key, connections) for key, connections in held))
-        if not all(done):
-            _log.warning("leases could not be renewed", failed=done.count(False), of=len(done))
+        if renewing:
+            self._store.renew(key, renewing, answered)
+        else:
+            done.set_result(True)
+        return done
+
+
+def _parts(connections: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(connections), size):
+        yield connections[start : start + size]

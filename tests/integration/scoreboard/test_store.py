@@ -219,7 +219,9 @@ async def test_leases_are_counted_renewed_and_given_back(redis: RedisCluster, re
             leases.release(key, "a")
             assert await acquire(leases, key, "c", 2)
             await redis.delete(key)
-            await leases.renew(key, ["b", "c"])
+            renewed: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+            leases.renew(key, ["b", "c"], renewed.set_result)
+            assert await renewed
             assert not await acquire(leases, key, "d", 2)
             # A pod that died renews nothing: what it held runs out.
             await redis.zadd(key, {"b": 1})

@@ -1,6 +1,7 @@
 """Limits on connections: what a pod counts by itself, and what it does with the store's answers."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, cast
 
 from podium.scoreboard.lease_store import Answer, LeaseStore
@@ -13,8 +14,13 @@ class Store:
     def __init__(self) -> None:
         self.asked: list[tuple[str, Answer]] = []
         self.released: list[str] = []
+        self.renewed: list[tuple[str, int]] = []
 
     def acquire(self, key: str, connection: str, limit: int, answer: Answer) -> None:
+        self.asked.append((key, answer))
+
+    def renew(self, key: str, connections: Sequence[str], answer: Answer) -> None:
+        self.renewed.append((key, len(connections)))
         self.asked.append((key, answer))
 
     def release(self, key: str, connection: str) -> None:
@@ -97,3 +103,62 @@ async def test_an_anonymous_connection_becomes_a_users() -> None:
         grown = await waiting
         assert (grown.keys if grown else None) == keys
     assert "conn:ip:192.0.2.7" in store.released
+
+
+def hold(store: Store, made: Limiter, connections: int, addresses: int) -> list[Lease]:
+    """Leases of so many connections from so many addresses."""
+    done: list[Lease | None] = []
+    for number in range(connections):
+        made.request(f"192.0.2.{number % addresses}", None, done.append)
+        store.answer(True)
+    return [lease for lease in done if lease is not None]
+
+
+async def test_every_lease_is_renewed_once_in_a_round() -> None:
+    """Many of one address by a few commands, and those of many addresses turn by turn."""
+    for addresses, expected in ((1, {50, 20}), (60, {2})):
+        store, made, _ = limiter(per_ip=200)
+        held = hold(store, made, 120, addresses)
+        round_ = asyncio.create_task(made.renew(over_seconds=0.05))
+        while not round_.done():
+            store.answer(*[True] * len(store.asked))
+            await asyncio.sleep(0)
+        assert {size for _, size in store.renewed} == expected
+        assert sum(size for _, size in store.renewed) == len(held) == 120
+        assert {key for key, _ in store.renewed} == {key for lease in held for key in lease.keys}
+
+
+async def test_a_round_without_leases_takes_its_time() -> None:
+    """A pod without connections does not turn in circles."""
+    _, made, _ = limiter()
+    waiting = asyncio.create_task(made.renew(over_seconds=60))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_a_connection_that_closes_during_its_renewal_is_given_back() -> None:
+    """The release came first, and the renewal brought the lease back; one that closed before is not renewed."""
+    store, made, _ = limiter()
+    first, second = hold(store, made, 2, 2)
+    renewing = asyncio.create_task(made.renew())
+    made.release(first)
+    await asyncio.sleep(0.01)
+    assert store.renewed == [(second.keys[0], 1)]
+    made.release(second)
+    store.released.clear()
+    store.answer(True)
+    await renewing
+    assert store.released == [second.keys[0]]
+
+
+async def test_a_round_goes_on_where_redis_does_not_answer() -> None:
+    """The next round tries again; leases last for three."""
+    store, made, _ = limiter()
+    hold(store, made, 2, 2)
+    renewing = asyncio.create_task(made.renew())
+    while len(store.renewed) < 2:
+        await asyncio.sleep(0)
+    store.answer(None, True)
+    await renewing
