@@ -18,6 +18,7 @@ from podium.scoreboard import metrics
 from podium.scoreboard.audience import Audience
 from podium.scoreboard.domain import Snapshot
 from podium.scoreboard.representations import Published
+from podium.scoreboard.tick import next_due
 from podium.scoreboard.watcher import Watcher
 
 SLICE = 512
@@ -31,8 +32,7 @@ MAX_LATENCY_SECONDS = 60.0
 
 
 class Hub:
-    """All watchers of this process and what they watch; ``tick`` is the least time between broadcasts of a board, in
-    seconds."""
+    """All watchers of this process and what they watch; a board is broadcast once in ``tick`` seconds at most."""
 
     def __init__(self, *, tick: float = 0.05) -> None:
         self._tick = tick
@@ -151,7 +151,7 @@ class Hub:
                 now = time.monotonic()
                 due = {board: self._due.get(board, 0.0) for board in self._waiting}
                 for board in [board for board, at in due.items() if at <= now]:
-                    self._due[board] = now + self._tick
+                    self._due[board] = next_due(due[board], now, self._tick)
                     await self._broadcast(self._waiting.pop(board), self._traces.pop(board, []))
                 if self._waiting:
                     first = min(self._due.get(board, 0.0) for board in self._waiting)

@@ -16,7 +16,7 @@ class WatchSettings(SettingsGroup):
 
     ws_heartbeat_seconds: float = 25.0
     ws_tick_ms: float = 50.0
-    """Least time between two broadcasts of a board, in milliseconds; changes in between are conflated."""
+    """A board is broadcast once in so many milliseconds at most; changes in between are conflated."""
     ws_max_message_bytes: int = 4096
     ws_slow_seconds: float = 10.0
     """How long a connection may take no byte of what waits for it before it is dropped."""
