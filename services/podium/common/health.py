@@ -14,6 +14,7 @@ class Health:
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
         self._live: dict[str, Check] = {}
+        self._away: dict[str, Check] = {}
         self.draining = False
 
     def require(self, name: str, check: Check) -> None:
@@ -23,6 +24,17 @@ class Health:
     def require_alive(self, name: str, check: Check) -> None:
         """Liveness needs ``check()`` to be true; only for what a restart mends (a dead loop), never for a store."""
         self._live[name] = check
+
+    def admit(self, name: str, is_away: Check) -> None:
+        """Readiness names ``name`` as degraded while ``is_away()`` is true, and is not lost by it.
+
+        For a store without which the process still serves what it has, where every other pod is in the same state.
+        """
+        self._away[name] = is_away
+
+    def degraded(self) -> list[str]:
+        """Names of what is away and can be done without."""
+        return [name for name, is_away in self._away.items() if is_away()]
 
     def missing(self) -> list[str]:
         """Names of the checks that fail now; ``draining`` while the process goes away."""
@@ -42,9 +54,9 @@ class Health:
 
         @app.get("/healthz/ready", include_in_schema=False)
         async def ready() -> Response:
-            return _answer(self.missing())
+            return _answer(self.missing(), degraded=self.degraded())
 
 
-def _answer(missing: list[str]) -> Response:
+def _answer(missing: list[str], **more: list[str]) -> Response:
     status = "ok" if not missing else "unavailable"
-    return JSONResponse({"status": status, "missing": missing}, status_code=200 if not missing else 503)
+    return JSONResponse({"status": status, "missing": missing, **more}, status_code=200 if not missing else 503)

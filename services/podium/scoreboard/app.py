@@ -92,14 +92,16 @@ class Runtime:
     def register(self, health: Health) -> None:
         """Readiness wants each store once and every board's top.
 
-        A store that is lost later leaves the pod ready: it still serves what it has, every other pod is in the same
-        state, and the metrics and ``degraded`` in the log say so.
+        A store that is lost later leaves the pod ready: it still serves what it has, and every other pod is in the same
+        state. Readiness names it as degraded, and the metrics and the log say so.
         """
         health.require("redis", lambda: self.feed is not None and self.feed.redis_reached)
         health.require("nats", lambda: self.feed is not None and self.feed.nats_reached)
         health.require("security-state", self.security.loaded.is_set)
         for board in self.board_tops:
             health.require(f"board {board}", lambda board=board: self.tops.get(board) is not None)  # type: ignore[misc]
+        health.admit("redis", lambda: self.feed is not None and self.feed.redis_away)
+        health.admit("nats", lambda: self.feed is not None and self.feed.nats_away)
         health.require_alive("tasks", lambda: not any(task.done() for task in self.tasks))
 
     def revise_tops(self) -> None:

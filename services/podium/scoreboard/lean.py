@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from podium.common.metrics import HTTP_DURATION
 from podium.common.telemetry import UNSAMPLED
 from podium.scoreboard import caching
+from podium.scoreboard.metrics import CACHE_HITS
 from podium.scoreboard.reader import Held, Reader
 from podium.scoreboard.representations import matches
 from podium.scoreboard.routes import PATH
@@ -72,10 +73,12 @@ class LeanReads:
         elif validator and matches(validator.decode("latin-1"), answers.held.tag):
             await send(answers.not_modified)
             await send({"type": "http.response.body", "body": b""})
+            CACHE_HITS.inc()
             self._not_modified_seconds.observe(time.perf_counter() - started)
         else:
             await send(answers.full)
             await send(answers.body)
+            CACHE_HITS.inc()
             self._full_seconds.observe(time.perf_counter() - started)
 
     def _find(self, query: bytes) -> _Answers | None:

@@ -18,6 +18,11 @@ COMMIT_TO_PUSH_SECONDS = Histogram(
     "From the decision of the newest update in a top until it was pushed (clocks of two machines)",
     buckets=_LATENCY,
 )
+CACHE_HITS = Counter("podium_scoreboard_cache_hits_total", "Reads answered from this process's memory")
+CACHE_MISSES = Counter("podium_scoreboard_cache_misses_total", "Reads for which Redis was asked")
+CACHE_STALE = Counter(
+    "podium_scoreboard_cache_stale_total", "Reads answered with the last good answer, because Redis had none"
+)
 FEED_STALE = Counter("podium_scoreboard_feed_missed_total", "Snapshots found by the re-read that no message brought")
 FEED_CONNECTED = Gauge("podium_scoreboard_feed_connected", "1 while NATS is connected")
 

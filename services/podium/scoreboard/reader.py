@@ -11,6 +11,7 @@ import msgspec
 from podium.common.problems import FieldError, Problem, StoreUnavailable, unavailable
 from podium.common.rules import Tier, tier_of
 from podium.common.security_state import SecurityState
+from podium.scoreboard import metrics
 from podium.scoreboard.breaker import CircuitBreaker
 from podium.scoreboard.domain import Page, Snapshot, Standing, Tops, continued, percentile, without
 from podium.scoreboard.last_good import Kept, LastGood
@@ -99,12 +100,14 @@ class Reader:
             raise unavailable("redis")
         held = self.in_memory(board, limit)
         if held is not None:
+            metrics.CACHE_HITS.inc()
             return held.body, held.tag
         body = document(await self._deep_page(board, top if limit is None else limit, snapshot))
         return body, entity_tag(body)
 
     async def _deep_page(self, board: str, limit: int, snapshot: Snapshot) -> Page:
         """A page beyond the top: from Redis or, while that is away, wiped or older, the last good one below the top."""
+        metrics.CACHE_MISSES.inc()
         try:
             page = await self._redis[board](partial(self._store.page, board, limit))
         except StoreUnavailable:
@@ -116,6 +119,7 @@ class Reader:
         # After a swap it may be of another season; for moments it stands for an epoch that shards do not all have yet.
         if last is None or (last.answer.epoch != snapshot.epoch and last.seconds > SWAP_SECONDS):
             raise unavailable("redis")
+        metrics.CACHE_STALE.inc()
         top = without(snapshot, self._is_restricted)
         return continued(top, last.answer, limit, self._security.is_restricted)
 
@@ -131,6 +135,7 @@ class Reader:
         """
         key = (self.known(board), user_id, around)
         snapshot = self._tops.get(board)
+        metrics.CACHE_MISSES.inc()
         try:
             found = await self._redis[board](partial(self._store.standing, *key))
         except StoreUnavailable:
@@ -150,6 +155,7 @@ class Reader:
             raise unavailable("redis")
         if snapshot is not None and last.answer.epoch != snapshot.epoch and last.seconds > SWAP_SECONDS:
             raise unavailable("redis")
+        metrics.CACHE_STALE.inc()
         return document(_narrowed(last.answer, around))
 
     def _last_standing(self, board: str, user_id: str, around: int) -> Kept[Standing] | None:

@@ -21,6 +21,7 @@ from podium.scoreboard.hub import Hub
 from tests.integration.scoreboard.clients import close_of, fetch, message, refusal, shows, watching
 from tests.integration.scoreboard.services import Issuer, Start
 from tests.integration.scoreboard.support import Game, until
+from tests.support.apps import RunningApp
 from tests.support.processes import paused
 from tests.support.stores import Stores
 
@@ -327,6 +328,41 @@ async def test_server_sent_events(start: Start, game: Game) -> None:
         return len(app.state.runtime.hub) == 0
 
     await until(left, "the stream is forgotten")
+
+
+async def test_watchers_stay_while_nats_is_away(start: Start, game: Game, stores: Stores) -> None:
+    """The pod stays ready, says what it lacks, goes on showing what it has, and never shows anything older."""
+    pod, _ = await start()
+    await game.score("ann", 10)
+    await until(partial(shows, pod, game), "the pod shows SQL's order")
+
+    async def degraded(*expected: str) -> bool:
+        answer = await fetch(pod, "/healthz/ready")
+        assert answer.status_code == 200
+        return tuple(answer.json()["degraded"]) == expected
+
+    assert await degraded()
+    async with watching(pod) as one:
+        first = await message(one, "snapshot")
+        await asyncio.to_thread(stores.nats.process.kill)
+        await until(partial(degraded, "nats"), "readiness names NATS")
+        await until(partial(_measures, pod, "podium_scoreboard_feed_connected 0.0"), "the metric says so, too")
+        async with watching(pod) as late:
+            assert await message(late, "snapshot") == first
+        await asyncio.to_thread(stores.nats.process.restart)
+        await until(degraded, "readiness names nothing any more")
+        await game.score("bob", 20)
+        ages = [(first["epoch"], first["version"])]
+        while True:
+            found = await message(one, "snapshot")
+            ages.append((found["epoch"], found["version"]))
+            if [place["userId"] for place in found["rankings"]] == ["bob", "ann"]:
+                break
+        assert ages == sorted(set(ages))
+
+
+async def _measures(pod: RunningApp, line: str) -> bool:
+    return line in (await fetch(pod, "/metrics")).text.splitlines()
 
 
 async def test_a_drain_sends_everyone_away(start: Start) -> None:

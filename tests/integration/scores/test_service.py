@@ -32,7 +32,7 @@ async def test_the_process_serves_drains_and_ends(service_env: dict[str, str], t
         answer = await Scores(http).update(session)
         assert answer.status_code == httpx.codes.OK, answer.text
         ready = await http.get("/healthz/ready")
-        assert ready.json() == {"status": "ok", "missing": []}
+        assert ready.json() == {"status": "ok", "missing": [], "degraded": []}
         assert (await http.get("/healthz/live")).status_code == httpx.codes.OK
         metrics = (await http.get("/metrics")).text
         log = service.log.read_text()

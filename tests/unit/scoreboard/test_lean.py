@@ -12,10 +12,12 @@ from podium.common import problems
 from podium.common.security_state import SecurityState
 from podium.scoreboard.domain import Ranking, Snapshot, Tops
 from podium.scoreboard.lean import LeanReads
+from podium.scoreboard.metrics import CACHE_HITS
 from podium.scoreboard.reader import Reader
 from podium.scoreboard.routes import PATH, make_router
 from podium.scoreboard.settings import CacheSettings
 from podium.scoreboard.store import RankingStore
+from tests.unit.scoreboard.counting import counted
 
 SAMPLED = f"00-{'a' * 32}-{'b' * 16}-01"
 UNSAMPLED = f"00-{'a' * 32}-{'b' * 16}-00"
@@ -90,8 +92,10 @@ def shown(response: httpx.Response) -> tuple[int, dict[str, str], bytes]:
 async def test_the_usual_read_takes_the_short_way(apps: tuple[Went, LeanReads], query: str) -> None:
     """What is in memory is answered at once."""
     went, lean = apps
+    hits = counted(CACHE_HITS)
     assert (await get(lean, query)).status_code == 200
     assert went.count == 0
+    assert counted(CACHE_HITS) == hits + 1
 
 
 @pytest.mark.parametrize("query", USUAL + UNUSUAL + WRONG)

@@ -9,10 +9,12 @@ import pytest
 from podium.common.bus import user_token
 from podium.common.problems import Problem, StoreUnavailable
 from podium.common.security_state import RESTRICTED_PREFIX, SecurityState
+from podium.scoreboard import metrics
 from podium.scoreboard.breaker import CircuitBreaker
 from podium.scoreboard.domain import Page, Ranking, Snapshot, Tops
 from podium.scoreboard.reader import Reader
 from podium.scoreboard.store import RankingStore
+from tests.unit.scoreboard.counting import counted
 
 AT = "2026-01-01T00:00:00Z"
 PLAYERS = tuple(Ranking(f"u{rank}", f"User {rank}", 1000 - rank, rank) for rank in range(1, 41))
@@ -98,6 +100,25 @@ async def test_a_longer_page_and_more_neighbours_answer_for_less() -> None:
     with pytest.raises(Problem) as caught:
         await world.reader.standing("default", "u20", 6)
     assert caught.value.status == 503
+
+
+async def test_reads_are_counted_by_where_the_answer_came_from() -> None:
+    """Memory, Redis, or the last good answer while Redis has none."""
+    world = World()
+    kinds = (metrics.CACHE_HITS, metrics.CACHE_MISSES, metrics.CACHE_STALE)
+
+    async def counts(read: Awaitable[object]) -> list[float]:
+        before = [counted(each) for each in kinds]
+        await read
+        return [counted(each) - old for each, old in zip(kinds, before, strict=True)]
+
+    assert await counts(world.users(None)) == [1, 0, 0]
+    assert await counts(world.users(20)) == [0, 1, 0]
+    assert await counts(world.reader.standing("default", "u20", 2)) == [0, 1, 0]
+    world.store.away = True
+    assert await counts(world.users(20)) == [0, 1, 1]
+    assert await counts(world.reader.standing("default", "u20", 2)) == [0, 1, 1]
+    assert await counts(world.users(10)) == [1, 0, 0]
 
 
 async def test_an_outage_is_waited_for_once() -> None:

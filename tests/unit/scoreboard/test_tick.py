@@ -13,7 +13,8 @@ TICK = 0.05
 
 def sent(offers: list[float]) -> list[float]:
     """When broadcasts go of what is offered at these times: at once, or when they are due."""
-    due, times = 0.0, []
+    due = 0.0
+    times: list[float] = []
     for offered in offers:
         if times and offered <= times[-1]:
             continue  # is conflated into the one before
