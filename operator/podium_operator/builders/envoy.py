@@ -16,6 +16,9 @@ HEADER_KIB = 16
 """Largest headers of a request, in KiB."""
 CONNECTIONS = 9000
 """Connections that one pod takes: each needs a second one to a service, and 20,000 files is a common bound."""
+SEND_BUFFER_BYTES = 64 * 1024
+"""The kernel's buffer towards a client. Where it may grow to megabytes, a watcher who reads slowly is behind by all of
+them, and the service takes one who reads at all for one who does not: the kernel asks for more by thirds of it."""
 UPSTREAM_IDLE = "4s"
 """Idle connections to services close earlier than the services close them, so no request meets a closing one."""
 
@@ -108,13 +111,19 @@ def _public(settings: Settings, *, proxied: bool) -> JSON:
         "per_connection_buffer_limit_bytes": envoy_routes.BODY_BYTES,
         "listener_filters": [proxy] if proxied else [],
         "listener_filters_timeout": "5s",
-        "socket_options": [_keepalive(9, 1), _keepalive(4, 60, level=6), _keepalive(5, 15, level=6)],
+        "socket_options": [
+            _option(9, 1),
+            _option(4, 60, level=6),
+            _option(5, 15, level=6),
+            _option(7, SEND_BUFFER_BYTES),
+        ],
         "filter_chains": [{"filters": [_connection_manager(settings)]}],
     }
 
 
-def _keepalive(name: int, value: int, level: int = 1) -> JSON:
-    """A socket option of Linux: SO_KEEPALIVE (1, 9), TCP_KEEPIDLE (6, 4) and TCP_KEEPINTVL (6, 5) in seconds."""
+def _option(name: int, value: int, level: int = 1) -> JSON:
+    """A socket option of Linux, which connections take over from the listener: SO_KEEPALIVE (1, 9), TCP_KEEPIDLE (6, 4)
+    and TCP_KEEPINTVL (6, 5) in seconds, SO_SNDBUF (1, 7) in bytes."""
     return {"level": level, "name": name, "int_value": value, "state": "STATE_PREBIND"}
 
 

@@ -90,6 +90,8 @@ def route_configuration() -> JSON:
             routes.append(_forward(route, route.methods, _retry_write()))
         if route.methods:
             routes.append(_refuse(route))
+    # Without a route nothing would refuse an upgrade, and the buffer filter would wait for the end of its "body".
+    routes.append({"name": "nothing", "match": {"prefix": "/"}, "direct_response": {"status": 404}})
     return {
         "name": "public",
         "virtual_hosts": [{"name": "podium", "domains": ["*"], "routes": routes}],

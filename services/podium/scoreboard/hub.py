@@ -131,6 +131,8 @@ class Hub:
     def offer(self, snapshot: Snapshot) -> None:
         """Have a snapshot, newer than all before, broadcast; one that still waits is skipped."""
         board = snapshot.board
+        if board in self._waiting:
+            metrics.CONFLATED.inc()
         self._waiting[board] = snapshot
         traces = self._traces[board]
         traces.extend(snapshot.traces[: MAX_TRACES - len(traces)])
@@ -166,12 +168,12 @@ class Hub:
         ) as span:
             self._number += 1
             published = self._published[snapshot.board] = Published(snapshot, self._number)
-            conflated = sum(snapshot.board in watcher.boards for watcher in self.busy)
+            skipped = sum(snapshot.board in watcher.boards for watcher in self.busy)
             delivered = await _serve(self._audiences[snapshot.board], published)
             span.set_attribute("podium.deliveries", delivered)
             link = Link(span.get_span_context())
         metrics.DELIVERIES.inc(delivered)
-        metrics.CONFLATED.inc(conflated)
+        metrics.SKIPPED.inc(skipped)
         metrics.BROADCAST_SECONDS.observe(time.perf_counter() - started)
         _observe_latency(snapshot)
         _trace_pushes(snapshot, traces, link, begun)

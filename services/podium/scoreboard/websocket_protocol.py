@@ -5,14 +5,21 @@ the connection with ``hand_over`` and returns; what uvicorn and the library keep
 """
 
 import asyncio
+import email.utils
+import http
 import logging
 from typing import Any, Final, Protocol, TypeVar, cast
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+from websockets.typing import StatusLike
 
+from podium.common.problems import MEDIA_TYPE, Problem, problem_body
+from podium.common.telemetry import current_trace_id
 from podium.scoreboard.connection import limit_buffers
 from podium.scoreboard.representations import PLAIN
 
@@ -48,6 +55,36 @@ class _Gone:
         """It is somebody else's."""
 
 
+class _Handshakes(ServerProtocol):
+    """The library's side of a handshake; what it refuses becomes a problem document (RFC 9457), as everywhere."""
+
+    def accept(self, request: Request) -> Response:
+        """Answer a handshake; one of another version is told which one is spoken (RFC 6455, section 4.2.2)."""
+        versions = request.headers.get_all("Sec-WebSocket-Version")
+        if versions and versions != ["13"]:
+            self.accept_called = True
+            response = self.reject(http.HTTPStatus.UPGRADE_REQUIRED, "only version 13 of WebSocket is served")
+            response.headers["Upgrade"] = "websocket"
+            response.headers["Sec-WebSocket-Version"] = "13"
+            return response
+        return super().accept(request)
+
+    def reject(self, status: StatusLike, text: str) -> Response:
+        """The answer that refuses a handshake for what ``text`` says."""
+        wrong = Problem("malformed-request", http.HTTPStatus(status).value, text.partition("\n")[0])
+        body = problem_body(wrong, current_trace_id())
+        headers = Headers(
+            {
+                "Date": email.utils.formatdate(usegmt=True),
+                "Connection": "close",
+                "Content-Length": str(len(body)),
+                "Content-Type": MEDIA_TYPE,
+                "Cache-Control": "no-store",
+            }
+        )
+        return Response(wrong.status, http.HTTPStatus(status).phrase, headers, body)
+
+
 class HandshakeProtocol(WebSocketsSansIOProtocol):
     """One WebSocket connection until it is open."""
 
@@ -55,10 +92,8 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         # uvicorn logs each handshake with its query string; the access log of the app has what is wanted.
         self.logger = logging.getLogger("podium.websocket")
-        # The library logs headers, tokens among them, where it is let.
-        self.conn.logger = self.logger
-        self.conn.debug = False
-        self.conn.available_extensions = [_DEFLATE]
+        self.conn = _Handshakes(extensions=[_DEFLATE], max_size=self.config.ws_max_size, logger=self.logger)
+        self.conn.debug = False  # the library logs headers, tokens among them, where it is let
 
     def handle_connect(self, event: Request) -> None:
         """Show this object to the app."""

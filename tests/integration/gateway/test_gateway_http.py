@@ -170,7 +170,8 @@ async def test_websockets_pass_with_the_address(gateway: Gateway) -> None:
         assert await socket.recv() == "127.0.0.1 hello"
     async with httpx.AsyncClient(base_url=gateway.url) as client:
         upgrade = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
-        problem(await client.get("/api/v1/scoreboard", headers=upgrade), 400, "malformed-request")
+        for path in ("/api/v1/scoreboard", "/ws/other", "/ws/scoreboard/", "/nothing"):
+            problem(await client.get(path, headers=upgrade), 400, "malformed-request")
 
 
 async def test_a_websocket_outlives_the_request_timeout(gateway: Gateway) -> None:

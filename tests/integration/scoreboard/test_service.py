@@ -330,6 +330,30 @@ async def test_server_sent_events(start: Start, game: Game) -> None:
     await until(left, "the stream is forgotten")
 
 
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"Sec-WebSocket-Version": "8"}, 426),
+        ({"Sec-WebSocket-Key": "short"}, 400),
+        ({"Sec-WebSocket-Extensions": "permessage-deflate; ="}, 400),
+        ({"Sec-WebSocket-Protocol": "podium v1"}, 400),
+    ],
+)
+async def test_a_wrong_handshake_is_told_what_is_wrong(start: Start, change: dict[str, str], status: int) -> None:
+    """By a problem document, and the version that is spoken where it is another."""
+    pod, _ = await start()
+    ordinary = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    answer = await fetch(pod, "/ws/scoreboard", headers=ordinary | change)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert answer.json()["type"].endswith("/malformed-request")
+    assert answer.headers.get("sec-websocket-version") == ("13" if status == 426 else None)
+
+
 async def test_watchers_stay_while_nats_is_away(start: Start, game: Game, stores: Stores) -> None:
     """The pod stays ready, says what it lacks, goes on showing what it has, and never shows anything older."""
     pod, _ = await start()

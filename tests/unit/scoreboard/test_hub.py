@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podium.scoreboard import metrics
 from podium.scoreboard.hub import Hub
 from podium.scoreboard.watcher import Watcher
+from tests.unit.scoreboard.counting import counted
 from tests.unit.scoreboard.listed import Listed, top
 
 
@@ -49,6 +51,7 @@ async def test_changes_within_a_tick_are_conflated() -> None:
     """The first goes out at once, of the rest only the last."""
     hub, watcher = Hub(tick=0.05), Listed()
     hub.join(watcher, ["default"])
+    conflated = counted(metrics.CONFLATED)
     async with working(hub):
         hub.offer(top(1))
         await settled(watcher, 1)
@@ -56,6 +59,7 @@ async def test_changes_within_a_tick_are_conflated() -> None:
             hub.offer(top(version))
         await settled(watcher, 9)
     assert watcher.got == [(1, 1), (1, 9)]
+    assert counted(metrics.CONFLATED) == conflated + 7
 
 
 async def test_new_watchers_get_a_revised_top_and_the_others_nothing() -> None:
