@@ -88,6 +88,8 @@ class Report:
     delivery: Quantiles
     until_last: Quantiles
     cpu_seconds: float
+    rankings: Sequence[Mapping[str, Any]] | None
+    """Those of the newest snapshot; None where there was none."""
     returns: Returns | None = None
 
 
@@ -203,6 +205,7 @@ def report_of(answer: Mapping[str, Any]) -> Report:
         delivery=_quantiles(answer["delivery"]),
         until_last=_quantiles(answer["untilLast"]),
         cpu_seconds=answer["cpuSeconds"],
+        rankings=answer["rankings"],
         returns=_returns(answer["returns"]),
     )
 

@@ -175,6 +175,9 @@ async def _phases(
     count, last = await _published(publish, versions, plan.rate, plan.seconds)
     report = await client.end((EPOCH, last), LAST_SECONDS)
     measured_cpu = cpu() - before
+    flaws = Counter(opened.errors) + Counter(earlier.faults) + Counter(report.faults)
+    if report.rankings != msgspec.to_builtins(rankings(last)):
+        flaws["the last snapshot is not what was published"] += 1
     await client.disconnect()
     return Run(
         connections=plan.connections,
@@ -188,7 +191,7 @@ async def _phases(
         published=count,
         cpu=measured_cpu,
         report=report,
-        flaws=Counter(opened.errors) + Counter(earlier.faults) + Counter(report.faults),
+        flaws=flaws,
     )
 
 
@@ -202,10 +205,15 @@ async def _published(publish: Publish, versions: Iterator[int], rate: float, sec
     return count, version
 
 
-def payload(version: int) -> bytes:
-    """The message of a projector: a top of ten users, of some 700 bytes, that changes with each version."""
-    rankings = tuple(
+def rankings(version: int) -> list[Ranking]:
+    """A top of ten users that changes with each version."""
+    return [
         Ranking(f"u-{(version + rank) % 10_000:04d}", f"P{rank:02d}", 50_000 + version - 10 * rank, rank)
         for rank in range(1, USERS + 1)
-    )
-    return msgspec.json.encode(Snapshot(BOARD, EPOCH, version, rankings, timestamp(datetime.now(UTC))))
+    ]
+
+
+def payload(version: int) -> bytes:
+    """The message of a projector, of some 700 bytes."""
+    now = timestamp(datetime.now(UTC))
+    return msgspec.json.encode(Snapshot(BOARD, EPOCH, version, tuple(rankings(version)), now))

@@ -10,9 +10,9 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from podium_dev.console import StageError, report_failure, say, stage
 from tests.chaos.limits import lifted
@@ -23,7 +23,7 @@ from tests.load.fanout_client import FanoutClient, Report, Target, client_progra
 from tests.load.rounds import Row
 from tests.load.table import print_table
 from tests.support.client import Client
-from tests.support.instance import ROOT, Instance, found_instance
+from tests.support.instance import ROOT, Instance, found_instance, until
 
 OUTPUT = ROOT / "build" / "bench" / "storm.json"
 
@@ -33,6 +33,9 @@ AT_ONCE = 256
 
 LAST_SECONDS = 120.0
 """How long the last connection may take to come back and to have the last snapshot."""
+
+LEAVE_SECONDS = 120.0
+"""How long an old pod may take to send its watchers away."""
 
 SERVING = ("scoreboard", "gateway")
 """Components that have to stay ready."""
@@ -84,12 +87,18 @@ class Theatre:
         age, same = (0, 0), 0
         while same < 3:
             await asyncio.sleep(0.5)
-            answer = await self.client.http.get("/api/v1/scoreboard", headers={"cache-control": "no-cache"})
-            answer.raise_for_status()
-            found = (int(answer.json()["epoch"]), int(answer.json()["version"]))
+            top = await self.top()
+            found = (int(top["epoch"]), int(top["version"]))
             same = same + 1 if found == age else 0
             age = max(age, found)
         return age
+
+    async def top(self) -> Mapping[str, Any]:
+        """The top as readers see it."""
+        answer = await self.client.http.get("/api/v1/scoreboard", headers={"cache-control": "no-cache"})
+        answer.raise_for_status()
+        found: Mapping[str, Any] = answer.json()
+        return found
 
     async def phase(self, name: str, seconds: float, disturb: "Disturbance | None" = None) -> tuple[Row, Report]:
         """Watch for some seconds, or for as long as the disturbance takes; then all must have the last snapshot."""
@@ -102,7 +111,8 @@ class Theatre:
                     await disturb(self)
                 await asyncio.sleep(max(0.0, begun + seconds - time.monotonic()))
                 report = await self.watchers.end(await self.last(), LAST_SECONDS)
-        row = row_of(name, report, readiness)
+                is_truth = report.rankings == (await self.top())["rankings"]
+        row = row_of(name, report, readiness, is_truth=is_truth)
         say(", ".join(f"{key} {value}" for key, value in row.items()))
         return row, report
 
@@ -118,13 +128,20 @@ async def roll(on: Theatre) -> None:
     await asyncio.to_thread(on.instance.kubectl, "rollout", "restart", deployment)
     await asyncio.to_thread(on.instance.kubectl, "rollout", "status", deployment, "--timeout=280s")
     await asyncio.to_thread(on.instance.wait_settled)
+    # Pods that go away are no part of that, and have yet to send their watchers on.
+    await asyncio.to_thread(until, lambda: not _leaving(on.instance), LEAVE_SECONDS, every=1.0)
+
+
+def _leaving(instance: Instance) -> list[str]:
+    pods = instance.objects("pods", "app.kubernetes.io/component=scoreboard")
+    return [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" in pod["metadata"]]
 
 
 Disturbance: TypeAlias = Callable[[Theatre], Awaitable[None]]
 
 
-def row_of(name: str, report: Report, readiness: Readiness) -> Row:
-    """A phase's row."""
+def row_of(name: str, report: Report, readiness: Readiness, *, is_truth: bool) -> Row:
+    """A phase's row; ``is_truth``: whether the last snapshot is what readers see."""
     returns = report.returns
     assert returns is not None
     return {
@@ -146,7 +163,7 @@ def row_of(name: str, report: Report, readiness: Readiness) -> Row:
         "leastReadyPods": readiness.least,
         "mostReadyPods": readiness.most,
         "faults": sum(report.faults.values()),
-        "complete": report.complete,
+        "complete": report.complete and is_truth,
     }
 
 

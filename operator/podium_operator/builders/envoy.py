@@ -16,6 +16,9 @@ HEADER_KIB = 16
 """Largest headers of a request, in KiB."""
 CONNECTIONS = 9000
 """Connections that one pod takes: each needs a second one to a service, and 20,000 files is a common bound."""
+UNACKNOWLEDGED_MS = 25_000
+"""How long a client's host may leave bytes unacknowledged: with the heartbeat of each 25 s a watcher that is gone, of
+the WebSocket or of the event stream, is found within two of them."""
 SEND_BUFFER_BYTES = 64 * 1024
 """The kernel's buffer towards a client. Where it may grow to megabytes, a watcher who reads slowly is behind by all of
 them, and the service takes one who reads at all for one who does not: the kernel asks for more by thirds of it."""
@@ -115,6 +118,7 @@ def _public(settings: Settings, *, proxied: bool) -> JSON:
             _option(9, 1),
             _option(4, 60, level=6),
             _option(5, 15, level=6),
+            _option(18, UNACKNOWLEDGED_MS, level=6),
             _option(7, SEND_BUFFER_BYTES),
         ],
         "filter_chains": [{"filters": [_connection_manager(settings)]}],
@@ -123,7 +127,7 @@ def _public(settings: Settings, *, proxied: bool) -> JSON:
 
 def _option(name: int, value: int, level: int = 1) -> JSON:
     """A socket option of Linux, which connections take over from the listener: SO_KEEPALIVE (1, 9), TCP_KEEPIDLE (6, 4)
-    and TCP_KEEPINTVL (6, 5) in seconds, SO_SNDBUF (1, 7) in bytes."""
+    and TCP_KEEPINTVL (6, 5) in seconds, TCP_USER_TIMEOUT (6, 18) in milliseconds, SO_SNDBUF (1, 7) in bytes."""
     return {"level": level, "name": name, "int_value": value, "state": "STATE_PREBIND"}
 
 

@@ -191,7 +191,7 @@ def _stream(beat: str) -> dict[str, Any]:
             "time to come back after where a pod goes away."
         ),
         "messages": {"snapshot": {"$ref": "#/components/messages/snapshot"}},
-        "x-refusals": _refusals(),
+        "x-refusals": {"400": "There is no such board, or the query is wrong", **_refusals()},
     }
 
 

@@ -30,6 +30,9 @@ GOING_AWAY, TOKEN_EXPIRED, TOO_SLOW = 1001, 4001, 4008
 
 _Key = TypeVar("_Key")
 
+NO_ANSWER = "1006"
+"""Code in metrics of a connection that was cut, because its peer gave no sign (RFC 6455, section 7.4.1)."""
+
 _log = structlog.get_logger("podium.scoreboard.keeper")
 
 
@@ -104,6 +107,7 @@ class Keeper:
         for watcher in [one for one in self._suspects if now - one.last_frame >= 2 * self._heartbeat]:
             self.leave(watcher)
             watcher.abort()
+            metrics.CLOSED.labels(NO_ANSWER).inc()
         heartbeat = document({"type": "heartbeat", "time": timestamp(datetime.now(UTC))})
         for watcher in self._wheel.turn():
             if now - watcher.last_frame < _SUSPICIOUS * self._heartbeat:

@@ -10,6 +10,8 @@ type snapshot struct {
 	Epoch       int64     `json:"epoch"`
 	Version     int64     `json:"version"`
 	LastUpdated time.Time `json:"lastUpdated"`
+	// Rankings are not looked into: all connections get the same bytes, and who asked knows what they should be.
+	Rankings json.RawMessage `json:"rankings"`
 }
 
 // envelope is any message of a server: a snapshot as Podium or a plain server sends it, one in a publication of

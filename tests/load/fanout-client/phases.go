@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"syscall"
 	"time"
@@ -28,6 +29,8 @@ type Report struct {
 	CPUSeconds float64 `json:"cpuSeconds"`
 	// Returns is null where lost connections do not come back.
 	Returns *Returns `json:"returns"`
+	// Rankings are those of the newest snapshot.
+	Rankings json.RawMessage `json:"rankings"`
 }
 
 // Begun is the answer to `begin`.
@@ -80,8 +83,13 @@ func (l *Listeners) end(age Age, timeout time.Duration) Report {
 		told := l.returning.report(l.since)
 		returns, complete = &told, complete && told.Away == 0
 	}
+	var rankings json.RawMessage
+	if len(j.broadcasts) > 0 {
+		_, newest := parsed(j.broadcasts[len(j.broadcasts)-1].message)
+		rankings = newest.Rankings
+	}
 	return Report{
-		Returns: returns,
+		Returns: returns, Rankings: rankings,
 		Seconds: time.Since(l.since).Seconds(), Connections: len(l.connections),
 		Broadcasts: len(j.broadcasts), Deliveries: j.deliveries, Skipped: j.skipped,
 		Heartbeats: l.heartbeats, Pings: l.pings, Faults: l.faults, Complete: complete,

@@ -29,6 +29,7 @@ REPORT = Report(
     delivery=Quantiles(1.0, 2.0, 3.0),
     until_last=Quantiles(2.0, 4.0, 5.0),
     cpu_seconds=0.01,
+    rankings=None,
 )
 RUN = Run(
     connections=100,
@@ -144,7 +145,7 @@ def test_a_report_is_read_from_the_clients_json() -> None:
     quantiles = {"p50Ms": 1.0, "p99Ms": 2.0, "maxMs": 3.0}
     counts = {"connections": 100, "broadcasts": 50, "deliveries": 5000, "skipped": 0, "heartbeats": 0, "pings": 0}
     rest = {"faults": {}, "complete": True, "untilLast": {"p50Ms": 2.0, "p99Ms": 4.0, "maxMs": 5.0}, "cpuSeconds": 0.01}
-    answer = {**counts, **rest, "delivery": quantiles, "returns": None}
+    answer = {**counts, **rest, "delivery": quantiles, "returns": None, "rankings": None}
     assert report_of(json.loads(json.dumps(answer))) == REPORT
     returns = {"count": 5, "away": 1, "awayMost": 6, "lost": {"cut": 6}, "failures": {"503": 2}, "mostInASecond": 4}
     returned = {**returns, "seconds": 1.5, "gap": quantiles, "timeline": [[6, 1], [0, 4]]}

@@ -4,8 +4,10 @@ import time
 
 import pytest
 
+from podium.scoreboard import metrics
 from podium.scoreboard.hub import Hub
 from podium.scoreboard.keeper import TURNS, Keeper
+from tests.unit.scoreboard.counting import counted
 from tests.unit.scoreboard.listed import Listed
 
 HEARTBEAT, SLOW = 25.0, 10.0
@@ -63,8 +65,9 @@ def test_each_watcher_is_beaten_once_in_a_heartbeat() -> None:
 
 @pytest.mark.parametrize("joined", [0, 7, TURNS - 1])
 def test_the_silent_are_cut_within_two_heartbeats(joined: int) -> None:
-    """And no turn later; who gave a sign stays."""
+    """And no turn later; who gave a sign stays. Operators see it as an abnormal end."""
     keeper = _keeper()
+    cut = counted(metrics.CLOSED.labels("1006"))
     begin, step = time.monotonic(), HEARTBEAT / TURNS
     for turn in range(joined):
         keeper.turn(begin + turn * step, 0.0)
@@ -81,6 +84,7 @@ def test_the_silent_are_cut_within_two_heartbeats(joined: int) -> None:
     assert now >= last + 2 * HEARTBEAT
     assert not alive.aborted
     assert len(keeper.hub) == 1
+    assert counted(metrics.CLOSED.labels("1006")) == cut + 1
 
 
 def test_a_revoked_session_takes_its_watchers_with_it() -> None:
